@@ -1,0 +1,1 @@
+"""Classification data: pictures with one label each."""

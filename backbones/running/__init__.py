@@ -1,0 +1,1 @@
+"""What every run shares, whoever trains: command line, run folder, checkpoints, processes, progress."""

@@ -1,0 +1,52 @@
+"""The whole training state in one file of plain types."""
+
+from __future__ import annotations
+
+import io
+import lzma
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from backbones.errors import InputError
+from backbones.running.atomic_write import atomic_path
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write tensors, numbers, strings, lists and dicts; a kill at any moment leaves the old file or the new one."""
+    with atomic_path(path) as partial:
+        torch.save(state, partial)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a file that ``save_checkpoint`` wrote, on the CPU, admitting nothing but plain types.
+
+    Raises:
+        InputError: the file is missing, damaged, or holds other objects.
+    """
+    return read_torch_file(path)
+
+
+def read_torch_file(path: Path) -> dict[str, Any]:
+    """A ``torch.save`` file, compressed by xz or not, with ``weights_only=True``.
+
+    Raises:
+        InputError: the file is missing, damaged, or holds objects other than tensors and plain types.
+    """
+    try:
+        source: Any = io.BytesIO(lzma.decompress(path.read_bytes())) if path.suffix == ".xz" else path
+        content = torch.load(source, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"{path}: holds objects other than tensors and plain types, which could run code; it is not loaded"
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError, lzma.LZMAError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: not a complete torch file ({' '.join(str(error).split())[:120]})") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds {type(content).__name__}, not a dictionary of tensors")
+    return content

@@ -1,0 +1,78 @@
+"""One process or several: the few questions that the rest of the code asks about it.
+
+Several processes are started by ``torchrun``; without it every function answers for a single process.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as processes
+from torch import Tensor
+
+
+@contextmanager
+def process_group(device: torch.device) -> Iterator[None]:
+    """Join the group that torchrun announced, if it did, and leave it at the end."""
+    if "RANK" not in os.environ:
+        yield
+        return
+    processes.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        processes.destroy_process_group()
+
+
+def rank() -> int:
+    """This process's number, from 0."""
+    return processes.get_rank() if processes.is_initialized() else 0
+
+
+def world_size() -> int:
+    """How many processes there are."""
+    return processes.get_world_size() if processes.is_initialized() else 1
+
+
+def local_rank() -> int:
+    """This process's number on its machine: the index of its GPU."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def is_main() -> bool:
+    """Whether this process writes files and prints."""
+    return rank() == 0
+
+
+def mean_over_processes(value: Tensor) -> Tensor:
+    """The mean of a tensor over all processes, without gradient; the tensor itself for one process."""
+    if world_size() == 1:
+        return value
+    total = value.detach().clone()
+    processes.all_reduce(total)
+    return total / world_size()
+
+
+def gather_objects(value: Any) -> list[Any]:
+    """Every process's value, in order of rank, on every process."""
+    if world_size() == 1:
+        return [value]
+    values: list[Any] = [None] * world_size()
+    processes.all_gather_object(values, value)
+    return values
+
+
+def barrier() -> None:
+    """Wait for all processes."""
+    if world_size() > 1:
+        processes.barrier()
+
+
+def share_of(count: int) -> range:
+    """The contiguous part of ``range(count)`` that this process evaluates: every item once, no padding."""
+    edges = [count * index // world_size() for index in (rank(), rank() + 1)]
+    return range(*edges)

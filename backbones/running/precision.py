@@ -1,0 +1,44 @@
+"""Device and floating-point precision of a run."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import torch
+
+from backbones.errors import InputError
+from backbones.running import distributed
+
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto`` is the GPU of this process where there is one, else the CPU.
+
+    Raises:
+        InputError: a GPU is asked for and torch sees none, or the name is no device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"--device {name}: not a device; use auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"--device {name}: torch sees no GPU; use --device cpu")
+    if device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", distributed.local_rank())
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    return device
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """Convolutions and matrix products in ``precision``; parameters, losses and box arithmetic stay fp32."""
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    return torch.autocast(device.type, dtype=dtype, enabled=precision != "fp32")
+
+
+def gradient_scaler(device: torch.device, precision: str) -> torch.amp.GradScaler:
+    """fp16 gradients underflow without scaling; for the other precisions the scaler does nothing."""
+    return torch.amp.GradScaler(device.type, enabled=precision == "fp16")

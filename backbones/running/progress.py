@@ -1,0 +1,95 @@
+"""Progress: a bar on a terminal, timestamped lines elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from backbones.running import distributed
+
+logger = logging.getLogger("shortcut")
+
+
+def start_logging(quiet: bool, file: Path | None = None) -> None:
+    """Send the project's messages to standard error and, if given, to ``file``; only the main process speaks."""
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        handler.close()
+    logger.propagate = False
+    logger.setLevel(logging.INFO if distributed.is_main() else logging.ERROR)
+    console = logging.StreamHandler(sys.stderr)
+    console.setLevel(logging.WARNING if quiet else logging.INFO)
+    console.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
+    logger.addHandler(console)
+    if file is not None and distributed.is_main():
+        to_file = logging.FileHandler(file, encoding="utf-8")
+        to_file.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%Y-%m-%d %H:%M:%S"))
+        logger.addHandler(to_file)
+
+
+class Progress:
+    """Counts steps towards a total; ``report`` says how they go."""
+
+    def __init__(self, label: str, total: int, done: int) -> None:
+        self.label, self.total, self.done = label, total, done
+        self._start, self._begun = done, time.monotonic()
+
+    def advance(self, steps: int = 1) -> None:
+        """Count steps."""
+        self.done += steps
+
+    def report(self, text: str) -> None:
+        """Say how it goes, with the time that is left."""
+        logger.info("%s %d/%d  %s  %s left", self.label, self.done, self.total, text, self._remaining())
+
+    def _remaining(self) -> str:
+        passed = self.done - self._start
+        if not passed:
+            return "?"
+        seconds = (time.monotonic() - self._begun) / passed * (self.total - self.done)
+        return f"{seconds / 3600:.1f} h" if seconds > 5400 else f"{seconds // 60:.0f} min {seconds % 60:02.0f} s"
+
+
+class _BarProgress(Progress):
+    def __init__(self, label: str, total: int, done: int) -> None:
+        super().__init__(label, total, done)
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
+        self.bar = RichProgress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            TextColumn("{task.fields[text]}"), console=Console(stderr=True),
+        )  # fmt: skip
+        self.task = self.bar.add_task(label, total=total, completed=done, text="")
+
+    def advance(self, steps: int = 1) -> None:
+        super().advance(steps)
+        self.bar.advance(self.task, steps)
+
+    def report(self, text: str) -> None:
+        super().report(text)
+        self.bar.update(self.task, text=text)
+
+
+@contextmanager
+def progress(label: str, total: int, done: int = 0, quiet: bool = False) -> Iterator[Progress]:
+    """A ``Progress`` for a loop: a live bar if standard error is a terminal, log lines if not."""
+    if quiet or not sys.stderr.isatty() or not distributed.is_main():
+        yield Progress(label, total, done)
+        return
+    live = _BarProgress(label, total, done)
+    consoles = [handler for handler in logger.handlers if not isinstance(handler, logging.FileHandler)]
+    levels = [handler.level for handler in consoles]
+    for handler in consoles:
+        handler.setLevel(logging.WARNING)  # the bar says it; the log file still gets the lines
+    try:
+        with live.bar:
+            yield live
+    finally:
+        for handler, level in zip(consoles, levels, strict=True):
+            handler.setLevel(level)

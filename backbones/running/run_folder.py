@@ -1,0 +1,99 @@
+"""The folder that a run leaves behind: configuration, environment, metrics, log, report, weights, state."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from backbones.errors import InputError
+from backbones.running.atomic_write import PARTIAL, write_json, write_text
+from backbones.running.environment import describe_environment
+
+STATE, WEIGHTS = "last.pt", "model.safetensors"
+
+
+class RunFolder:
+    """Paths and records of one run; only the main process writes.
+
+    ``config.yaml env.json metrics.jsonl metrics.json log.txt report.html plots/ model.safetensors last.pt``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.state = path / STATE
+        self.weights = path / WEIGHTS
+        self.records = path / "metrics.jsonl"
+        self.log = path / "log.txt"
+        self.report = path / "report.html"
+
+    @classmethod
+    def create(cls, path: Path, config: dict[str, Any]) -> RunFolder:
+        """Start a folder.
+
+        Raises:
+            InputError: it holds a run already.
+        """
+        folder = cls(path)
+        if (path / "config.yaml").exists():
+            raise InputError(f"{path}: holds a run; go on with it by --resume, or choose another --output")
+        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.write_config(config)
+        return folder
+
+    @classmethod
+    def reopen(cls, path: Path) -> RunFolder:
+        """Open the folder of a run that was interrupted.
+
+        Raises:
+            InputError: there is no run in it.
+        """
+        if not (path / "config.yaml").exists():
+            raise InputError(f"{path}: holds no run to resume (config.yaml is missing)")
+        for leftover in path.glob(f"*{PARTIAL}"):
+            leftover.unlink()
+        return cls(path)
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        write_json(self.path / "env.json", describe_environment())
+        write_text(self.path / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+
+    def read_config(self) -> dict[str, Any]:
+        """The configuration that the run was started with."""
+        with (self.path / "config.yaml").open(encoding="utf-8") as stream:
+            return dict(yaml.safe_load(stream))
+
+    def record(self, entry: dict[str, Any]) -> None:
+        """Append one line to ``metrics.jsonl``. What depends on the clock belongs under the key ``time``."""
+        with self.records.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(entry) + "\n")
+
+    def read_records(self) -> list[dict[str, Any]]:
+        """All whole lines of ``metrics.jsonl``; a last line cut short by a kill is left out."""
+        if not self.records.exists():
+            return []
+        entries = []
+        for line in self.records.read_text(encoding="utf-8").splitlines():
+            try:
+                entries.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+        return entries
+
+    def rewind(self, step: int) -> None:
+        """Forget the records after ``step``: the resumed run will write them again."""
+        kept = [entry for entry in self.read_records() if entry["step"] <= step]
+        write_text(self.records, "".join(json.dumps(entry) + "\n" for entry in kept))
+
+    def write_metrics(self, metrics: dict[str, Any]) -> None:
+        write_json(self.path / "metrics.json", metrics)
+
+
+def free_name(path: Path) -> Path:
+    """``path``, or ``path-2``, ``path-3``, ... if a run has taken it."""
+    candidate, number = path, 2
+    while (candidate / "config.yaml").exists():
+        candidate, number = path.with_name(f"{path.name}-{number}"), number + 1
+    return candidate

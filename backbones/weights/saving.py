@@ -1,0 +1,53 @@
+"""A classification network to our own file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from backbones.contract import Backbone
+from backbones.convention import IMAGENET, InputConvention
+from backbones.weights.model_file import write_model
+
+
+def save_weights(
+    network: Backbone,
+    path: str | Path,
+    backbone: str,
+    *,
+    convention: InputConvention = IMAGENET,
+    classes: Sequence[str] = (),
+    mean_image: Tensor | None = None,
+    recipe: str | None = None,
+    metrics: dict[str, float] | None = None,
+) -> Path:
+    """Write a network as safetensors with everything that is needed to use it.
+
+    Args:
+        network: from ``build_backbone(backbone)``.
+        path: ``.safetensors``; written under a temporary name and renamed.
+        backbone: the network's name.
+        convention: what it expects of its pixels.
+        classes: names in the order of the classifier.
+        mean_image: the per-pixel mean [3, H, W] of its training set, if it was trained with one.
+        recipe, metrics: how it was trained and what it reached.
+
+    Returns:
+        The path.
+    """
+    tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
+    if mean_image is not None:
+        tensors["normalize.mean"] = mean_image
+    metadata: dict[str, Any] = {
+        "task": "classification",
+        "architecture": {"backbone": backbone},
+        "classes": list(classes),
+        "input": convention.to_dict(),
+        "recipe": recipe,
+        "metrics": metrics or {},
+    }
+    write_model(Path(path), tensors, metadata)
+    return Path(path)

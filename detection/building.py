@@ -1,0 +1,107 @@
+"""From settings to a detector, and from a file."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from backbones.batch_norm import freeze_batch_norm
+from backbones.building import build_backbone
+from backbones.contract import Backbone
+from backbones.errors import InputError
+from backbones.normalization import Normalize
+from backbones.running.run_folder import WEIGHTS
+from backbones.weights.loading import load_weights, read_weights
+from backbones.weights.model_file import read_model, write_model
+from detection.anchors import AnchorGrid
+from detection.detector import Detector
+from detection.heads.c4 import C4Head
+from detection.heads.contract import DetectionHead
+from detection.heads.fpn import FPNHead
+from detection.regions import BoxPredictor
+from detection.rpn import RegionProposalNetwork
+from detection.settings import DetectorSettings
+
+logger = logging.getLogger("shortcut")
+
+
+def build_detector(settings: DetectorSettings, weights: str | Path | None = None) -> Detector:
+    """A detector with a fresh head.
+
+    Args:
+        settings: from ``default_settings``, or a file's.
+        weights: pretrained weights for the backbone: what ``read_weights`` takes; their input convention replaces
+            that of the settings. None leaves the backbone freshly initialized.
+
+    Raises:
+        InputError: unknown names, or weights that do not fit.
+    """
+    backbone = build_backbone(settings.backbone, num_classes=0)
+    if weights is not None:
+        convention = load_weights(backbone, read_weights(weights)).convention
+        settings = replace(settings, convention=replace(convention, size=None, resize=None))
+    head = build_head(backbone, settings)
+    if settings.frozen_norm:
+        freeze_batch_norm(head)
+    rpn = RegionProposalNetwork(
+        AnchorGrid(settings.anchors, head.strides), head.channels, settings.rpn_sampling, settings.rpn_beta
+    )
+    predictor = BoxPredictor(head.vector, len(settings.classes))
+    detector = Detector(settings, Normalize(settings.convention), head, rpn, predictor)
+    return detector.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def build_head(backbone: Backbone, settings: DetectorSettings) -> DetectionHead:
+    """The head that the settings name, around a backbone."""
+    if settings.head == "c4":
+        return C4Head(backbone, settings.pool)
+    return FPNHead(backbone, len(settings.anchors.sizes), settings.channels, settings.vector, settings.pool)
+
+
+def freeze_stages(detector: Detector, stages: int) -> None:
+    """Let the first stages of the backbone learn nothing: 1 is conv1, 2 also conv2_x, ...; 0 frees all.
+
+    Detectors on pretrained networks keep conv1 and conv2_x (section 3.3 of Fast R-CNN: they are generic).
+    """
+    backbone: Any = detector.head.backbone
+    for number in range(1, stages + 1):
+        name = f"conv{number}_x" if hasattr(backbone, f"conv{number}_x") else "stem"
+        getattr(backbone, name).requires_grad_(False)
+
+
+def save_detector(detector: Detector, path: Path, **metadata: Any) -> None:
+    """Write weights and settings as one safetensors file.
+
+    Args:
+        detector: any.
+        path: ``.safetensors``.
+        **metadata: plain values that travel along (recipe, metrics).
+    """
+    about = {"task": "detection", "architecture": detector.settings.to_dict(), **metadata}
+    write_model(path, detector.state_dict(), {**about, "classes": list(detector.classes)})
+
+
+def load_detector(source: str | Path, device: str = "cpu") -> Detector:
+    """A trained detector, ready to predict.
+
+    Args:
+        source: a run folder, or a ``.safetensors`` file.
+        device: where it shall run.
+
+    Raises:
+        InputError: the file is missing, damaged, or holds something else.
+    """
+    path = Path(source) / WEIGHTS if Path(source).is_dir() else Path(source)
+    tensors, metadata = read_model(path)
+    if metadata["task"] != "detection":
+        raise InputError(f"{path}: holds a model for {metadata['task']}, not a detector")
+    detector = build_detector(DetectorSettings.from_dict(metadata["architecture"]))
+    missing, surplus = detector.load_state_dict(tensors, strict=False)
+    if missing or surplus:
+        raise InputError(f"{path}: {len(missing)} tensors missing, {len(surplus)} left over; written by another version")
+    logger.info("weights: %d of %d tensors from %s", len(tensors), len(tensors), path)
+    return detector.to(device).eval()

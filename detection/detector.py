@@ -1,0 +1,61 @@
+"""A detector for people: pictures of any size in, detections in their own pixels out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+
+from backbones.images import Picture
+from backbones.running.precision import autocast
+from detection.detections import Detections
+from detection.faster_rcnn import FasterRCNN
+from detection.framing import FoundArrays, predict_in_order, predict_pictures
+
+
+class Detector(FasterRCNN):
+    """``FasterRCNN`` with the methods that files and pictures need."""
+
+    precision: str = "fp32"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names in the order of the labels."""
+        return self.settings.classes
+
+    def predict(self, images: Sequence[Any], batch_size: int = 8) -> list[Detections]:
+        """Detect in pictures.
+
+        Args:
+            images: paths, bytes, Pillow images or uint8 arrays [H, W, 3], of any size.
+            batch_size: at most so many at once.
+
+        Returns:
+            For each picture its detections, tensors on the CPU, in the picture's pixels.
+
+        Raises:
+            InputError: something is no picture; the message names it.
+        """
+        found = predict_in_order(self.detect_arrays, images, self.settings.input, batch_size)
+        return [_as_tensors(detections) for detections in found]
+
+    def predict_each(self, images: Iterable[Any], batch_size: int = 8) -> Iterator[tuple[int, Detections]]:
+        """The same over a stream, as numpy, in the order in which batches fill: (place in the stream, detections)."""
+        return predict_pictures(self.detect_arrays, images, self.settings.input, batch_size)
+
+    @torch.inference_mode()
+    def detect_arrays(self, images: Picture, sizes: Any) -> FoundArrays:
+        """``detect`` for numpy: [B, H, W, 3] uint8 and sizes [B, 2] -> boxes, scores, labels."""
+        training = self.training
+        self.eval()
+        device = self.normalize.mean.device
+        batch = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
+        with autocast(device, self.precision):
+            found = self.detect(batch, torch.from_numpy(sizes).to(device))
+        self.train(training)
+        return found.boxes.cpu().numpy(), found.scores.cpu().numpy(), found.labels.cpu().numpy()
+
+
+def _as_tensors(found: Detections) -> Detections:
+    return Detections(torch.from_numpy(found.boxes), torch.from_numpy(found.scores), torch.from_numpy(found.labels))

@@ -1,0 +1,98 @@
+"""From pictures of any size to padded batches, and from boxes in a batch back to the pictures.
+
+Every detector, eager or exported, predicts through ``predict_pictures``. Numpy and pillow only. A picture is padded to
+its own size rounded up, and shares a batch only with pictures of the same padded size, so what is found in it
+never depends on its neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backbones.images import Picture, Size, fit_size, padded_size, read_image, resize, stack_padded
+from detection.detections import Detections
+from detection.settings import InputSettings
+
+FoundArrays = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
+"""boxes [B, D, 4] in pixels of the batch, scores [B, D] (0 pads), labels [B, D]."""
+Detect = Callable[[Picture, NDArray[np.int64]], FoundArrays]
+"""(images [B, H, W, 3] uint8, sizes [B, 2]) -> what is found."""
+
+
+@dataclass(frozen=True)
+class Framed:
+    """A picture at the size of the network's input.
+
+    Attributes:
+        number: its place in the sequence it came from.
+        image: [h, w, 3] uint8.
+        original: (height, width) before resizing.
+        padded: (height, width) that a batch gives it.
+    """
+
+    number: int
+    image: Picture
+    original: Size
+    padded: Size
+
+
+def frame(number: int, picture: Picture, settings: InputSettings) -> Framed:
+    """Resize a picture for the network."""
+    original = (picture.shape[0], picture.shape[1])
+    size = fit_size(original, settings.shorter, settings.longer)
+    return Framed(number, resize(picture, size), original, padded_size(size, settings.multiple))
+
+
+def batches_of_equal_size(framed: Iterable[Framed], batch_size: int) -> Iterator[list[Framed]]:
+    """Groups of at most ``batch_size`` pictures with the same padded size; each leaves as soon as it is full."""
+    waiting: dict[Size, list[Framed]] = {}
+    for picture in framed:
+        group = waiting.setdefault(picture.padded, [])
+        group.append(picture)
+        if len(group) == batch_size:
+            yield waiting.pop(picture.padded)
+    yield from waiting.values()
+
+
+def predict_pictures(
+    detect: Detect, pictures: Iterable[Any], settings: InputSettings, batch_size: int
+) -> Iterator[tuple[int, Detections]]:
+    """Detect in pictures of any size, in the order in which batches fill.
+
+    Args:
+        detect: the detector on a padded batch.
+        pictures: anything that ``read_image`` takes.
+        settings: the size of the network's input.
+        batch_size: at most so many pictures at once.
+
+    Yields:
+        The picture's place in the sequence, and its detections as numpy arrays in its own pixels.
+    """
+    framed = (frame(number, read_image(picture), settings) for number, picture in enumerate(pictures))
+    for group in batches_of_equal_size(framed, batch_size):
+        sizes = np.array([picture.image.shape[:2] for picture in group], np.int64)
+        images = stack_padded([picture.image for picture in group], group[0].padded)
+        for picture, *found in zip(group, *detect(images, sizes), strict=True):
+            yield picture.number, _unframe(picture, *found)
+
+
+def predict_in_order(
+    detect: Detect, pictures: Sequence[Any], settings: InputSettings, batch_size: int
+) -> list[Detections]:
+    """``predict_pictures``, in the order of the pictures."""
+    found = dict(predict_pictures(detect, pictures, settings, batch_size))
+    return [found[number] for number in range(len(pictures))]
+
+
+def _unframe(picture: Framed, boxes: NDArray[Any], scores: NDArray[Any], labels: NDArray[Any]) -> Detections:
+    """Drop the padding, and scale boxes back to the picture."""
+    found = scores > 0
+    height, width = picture.image.shape[:2]
+    scale = np.array([picture.original[1] / width, picture.original[0] / height] * 2, np.float32)
+    limits = np.array(picture.original[::-1] * 2, np.float32)
+    return Detections(np.minimum(boxes[found] * scale, limits), scores[found], labels[found].astype(np.int64))

@@ -1,0 +1,40 @@
+"""The two irregular operations of a detector, and which form of them to use.
+
+Everything else in the detector is ordinary batched tensor code. Results are the same up to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from torch import Tensor
+
+from detection.nms import nms_by_fixed_point, nms_by_kernel
+from detection.roi_align import roi_align_by_grid, roi_align_by_sum
+
+
+@dataclass(frozen=True)
+class Operators:
+    """A choice of forms.
+
+    Attributes:
+        nms: (boxes [G, N, 4], valid [G, N], threshold, labels) -> (keep [G, N], exact [G]).
+        roi_align: (features, strides, boxes, levels, settings) -> [B * R, C, size, size].
+    """
+
+    nms: Callable[..., tuple[Tensor, Tensor]]
+    roi_align: Callable[..., Tensor]
+
+
+EAGER = Operators(nms_by_kernel, roi_align_by_sum)
+"""Fastest in eager PyTorch."""
+
+COMPILED = Operators(partial(nms_by_fixed_point, iterations=32), roi_align_by_sum)
+"""No data-dependent shape or control flow, with gradients: what ``torch.compile`` turns into one graph."""
+
+
+def portable(iterations: int = 20) -> Operators:
+    """For exported graphs: only operations that every engine has; suppression runs ``iterations`` rounds."""
+    return Operators(partial(nms_by_fixed_point, iterations=iterations), roi_align_by_grid)

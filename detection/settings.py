@@ -1,0 +1,198 @@
+"""What a detector is made of, as data. Nothing here needs torch; it travels in the weights' metadata.
+
+Defaults are those of the FPN head as model zoos train it; ``default_settings`` gives each head its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from backbones.convention import IMAGENET, InputConvention
+
+HEADS = ("fpn", "c4")
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class AnchorSettings:
+    """Reference boxes of the region proposal network.
+
+    Attributes:
+        sizes: for each feature level, the square roots of the anchors' areas, in pixels.
+        ratios: height over width.
+    """
+
+    sizes: tuple[tuple[int, ...], ...] = ((32,), (64,), (128,), (256,), (512,))
+    ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+
+
+@dataclass(frozen=True)
+class ProposalSettings:
+    """From anchors to proposals.
+
+    Attributes:
+        before_nms: best-scored boxes of each level that enter suppression.
+        after_nms: proposals kept of each image.
+        nms_threshold: IoU above which the weaker of two boxes goes.
+    """
+
+    before_nms: int = 1000
+    after_nms: int = 1000
+    nms_threshold: float = 0.7
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """Which candidates a loss sees.
+
+    Attributes:
+        count: candidates drawn of each image.
+        positive_fraction: of them at most this share is positive.
+        positive_iou: a candidate with at least this IoU is positive.
+        negative_iou: one below this IoU (and not below ``negative_floor``) is negative; between, it is ignored.
+        negative_floor: Fast R-CNN's lower bound for negatives (0.1 on VOC in the paper).
+        keep_best: the best candidate of each object is positive whatever its IoU.
+    """
+
+    count: int
+    positive_fraction: float
+    positive_iou: float
+    negative_iou: float
+    negative_floor: float = 0.0
+    keep_best: bool = False
+
+
+@dataclass(frozen=True)
+class OutputSettings:
+    """From scored regions to detections.
+
+    Attributes:
+        score_threshold: scores at or below it are dropped.
+        nms_threshold: IoU above which the weaker of two boxes of one class goes.
+        max_detections: of each image.
+        candidates: best-scored (region, class) pairs of each image that enter suppression.
+    """
+
+    score_threshold: float = 0.05
+    nms_threshold: float = 0.5
+    max_detections: int = 100
+    candidates: int = 1000
+
+
+@dataclass(frozen=True)
+class PoolSettings:
+    """RoIAlign.
+
+    Attributes:
+        size: bins along each side.
+        sampling_ratio: samples along each side of a bin.
+        aligned: pixel centres at half-integers (the corrected form); torchvision's weights want False.
+    """
+
+    size: int = 7
+    sampling_ratio: int = 2
+    aligned: bool = True
+
+
+@dataclass(frozen=True)
+class InputSettings:
+    """The size at which the network sees an image.
+
+    Attributes:
+        shorter: the shorter side at test time, in pixels.
+        longer: a limit on the longer side.
+        multiple: sizes are padded to a multiple of this, the coarsest stride.
+    """
+
+    shorter: int = 800
+    longer: int = 1333
+    multiple: int = 32
+
+
+@dataclass(frozen=True)
+class DetectorSettings:
+    """A whole detector: enough to build it again.
+
+    Attributes:
+        backbone: a name from ``list_backbones()``.
+        head: ``fpn``, or ``c4`` (conv5 on each region).
+        classes: names, in the order of the labels 0..K-1.
+        category_ids: the ids that the training set's files use, by label.
+        convention: pixel normalization, from the pretrained weights.
+        channels: width of the feature pyramid.
+        vector: width of the two linear layers of the FPN head.
+        frozen_norm: batch normalization with fixed statistics (appendix A), or trained along.
+        roi_beta: where smooth L1 turns from quadratic to linear, for regions; 0 is plain L1.
+        rpn_beta: the same for anchors.
+    """
+
+    backbone: str
+    classes: tuple[str, ...]
+    category_ids: tuple[int, ...] = ()
+    head: Literal["fpn", "c4"] = "fpn"
+    convention: InputConvention = IMAGENET
+    input: InputSettings = InputSettings()
+    anchors: AnchorSettings = AnchorSettings()
+    pool: PoolSettings = PoolSettings()
+    train_proposals: ProposalSettings = ProposalSettings(2000, 1000)
+    test_proposals: ProposalSettings = ProposalSettings(1000, 1000)
+    rpn_sampling: SamplingSettings = SamplingSettings(256, 0.5, 0.7, 0.3, keep_best=True)
+    roi_sampling: SamplingSettings = SamplingSettings(512, 0.25, 0.5, 0.5)
+    output: OutputSettings = OutputSettings()
+    channels: int = 256
+    vector: int = 1024
+    frozen_norm: bool = True
+    rpn_beta: float = 1 / 9
+    roi_beta: float = 1 / 9
+    score_thresholds: tuple[float, ...] = field(default=())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> DetectorSettings:
+        """The inverse of ``to_dict``, after a trip through JSON."""
+        return _from_plain(cls, values)
+
+
+def default_settings(backbone: str, classes: tuple[str, ...], head: str = "fpn", **changes: Any) -> DetectorSettings:
+    """The settings of a head as today's model zoos train it.
+
+    Args:
+        backbone: a name.
+        classes: names in the order of the labels.
+        head: ``fpn`` or ``c4``.
+        **changes: fields of ``DetectorSettings`` that shall differ.
+    """
+    if head == "c4":
+        own: dict[str, Any] = {
+            "head": "c4",
+            "anchors": AnchorSettings(sizes=((32, 64, 128, 256, 512),)),
+            "pool": PoolSettings(size=14),
+            "train_proposals": ProposalSettings(12_000, 2000),
+            "test_proposals": ProposalSettings(6000, 1000),
+            "channels": 1024,
+        }
+    else:
+        own = {"head": "fpn"}
+    return DetectorSettings(backbone, classes, **{**own, **changes})
+
+
+def _from_plain(cls: type[_T], values: dict[str, Any]) -> _T:
+    hints = typing.get_type_hints(cls)
+    built = {}
+    for name, value in values.items():
+        kind = hints[name]
+        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+            built[name] = _from_plain(kind, value)
+        else:
+            built[name] = _as_tuple(value)
+    return cls(**built)
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(_as_tuple(part) for part in value) if isinstance(value, list) else value
