@@ -51,29 +51,35 @@ def _interpolate(image: NDArray[np.floating], y: NDArray[np.floating], x: NDArra
 
 
 def cluttered_background(rng: np.random.Generator, height: int, width: int) -> Canvas:
-    """A colour gradient under translucent rectangles, ellipses and bars, with grain."""
-    y, x = np.mgrid[0:height, 0:width] + 0.5
+    """A dark colour gradient under translucent rectangles, ellipses and bars, with grain."""
     corners = rng.uniform(30, 120) + rng.uniform(-30, 30, (3, 3))
-    canvas = corners[0] + (corners[1] - corners[0]) * (y / height)[..., None]
-    canvas = canvas + (corners[2] - corners[0]) * (x / width)[..., None]
+    down, across = (np.arange(height)[:, None, None] + 0.5) / height, (np.arange(width)[:, None] + 0.5) / width
+    canvas = corners[0] + (corners[1] - corners[0]) * down + (corners[2] - corners[0]) * across
     for _ in range(round(height * width / 1600) + rng.integers(2, 6)):
-        inside = _shape(rng, y, x, max(height, width))
-        canvas[inside] += rng.uniform(0.3, 0.8) * (rng.uniform(0, 170, 3) - canvas[inside])
+        _lay_shape(rng, canvas)
     return np.asarray(canvas + rng.normal(0, rng.uniform(2, 9), (height, width, 1)))
 
 
-def _shape(rng: np.random.Generator, y: Canvas, x: Canvas, extent: int) -> NDArray[np.bool_]:
-    """A rectangle, an ellipse or a bar, at a random place and angle."""
-    angle = rng.uniform(0, np.pi)
-    v, u = y - rng.uniform(0, y.max()), x - rng.uniform(0, x.max())
-    along, across = u * np.cos(angle) + v * np.sin(angle), v * np.cos(angle) - u * np.sin(angle)
+def _lay_shape(rng: np.random.Generator, canvas: Canvas) -> None:
+    """A translucent rectangle, ellipse or bar at a random place and angle, in place."""
+    height, width = canvas.shape[:2]
+    a, b = rng.uniform(0.05, 0.25, 2) * max(height, width)
     kind = rng.integers(3)
-    a, b = rng.uniform(0.05, 0.25, 2) * extent
-    if kind == 0:
-        return np.asarray((abs(along) < a) & (abs(across) < b))
-    if kind == 1:
-        return np.asarray((along / a) ** 2 + (across / b) ** 2 < 1)
-    return np.asarray((abs(along) < 2 * a) & (abs(across) < rng.uniform(0.5, 2)))
+    if kind == 2:
+        a, b = 2 * a, rng.uniform(0.5, 2)
+    center_y, center_x = rng.uniform(0, height), rng.uniform(0, width)
+    reach = np.hypot(a, b)
+    rows = slice(max(0, int(center_y - reach)), int(center_y + reach) + 2)
+    columns = slice(max(0, int(center_x - reach)), int(center_x + reach) + 2)
+    window = canvas[rows, columns]
+    y = np.arange(rows.start, rows.start + window.shape[0])[:, None] + 0.5 - center_y
+    x = np.arange(columns.start, columns.start + window.shape[1]) + 0.5 - center_x
+    angle = rng.uniform(0, np.pi)
+    along = (x * np.cos(angle) + y * np.sin(angle)) / a
+    across = (y * np.cos(angle) - x * np.sin(angle)) / b
+    inside = along**2 + across**2 < 1 if kind == 1 else np.maximum(abs(along), abs(across)) < 1
+    share = rng.uniform(0.3, 0.8) * inside[..., None]
+    window += share * (rng.uniform(0, 170, 3) - window)
 
 
 def chalk_color(rng: np.random.Generator, background: Canvas) -> NDArray[np.float64]:

@@ -1,0 +1,193 @@
+"""Boxes of a whole data set as a few flat arrays, so that memory stays flat however many workers share them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backbones.errors import InputError
+from backbones.images import Picture, Size, read_image
+
+
+@dataclass(frozen=True)
+class Objects:
+    """What is annotated in one image; n rows each.
+
+    Attributes:
+        boxes: [n, 4] float64, (x1, y1, x2, y2) in pixels, half-open.
+        labels: [n] int64.
+        ignored: [n] bool: a crowd (COCO) or a difficult object (VOC).
+        areas: [n] float64 as the file states them (COCO: of the mask), for size classes.
+    """
+
+    boxes: NDArray[np.float64]
+    labels: NDArray[np.int64]
+    ignored: NDArray[np.bool_]
+    areas: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """N images with M objects in all.
+
+    Attributes:
+        names: [N] file names, unicode.
+        image_ids: [N] int64, the ids that the annotation file uses.
+        sizes: [N, 2] int64, (height, width).
+        first: [N + 1] int64: objects of image i are ``first[i]:first[i + 1]``.
+        objects: all of them, image after image.
+        classes: names in the order of the labels.
+        category_ids: the ids that the annotation file uses, by label.
+    """
+
+    names: NDArray[np.str_]
+    image_ids: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    first: NDArray[np.int64]
+    objects: Objects
+    classes: tuple[str, ...]
+    category_ids: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def of(self, image: int) -> Objects:
+        """The objects of one image."""
+        rows = slice(self.first[image], self.first[image + 1])
+        whole = self.objects
+        return Objects(whole.boxes[rows], whole.labels[rows], whole.ignored[rows], whole.areas[rows])
+
+    def size(self, image: int) -> Size:
+        """(height, width) of one image."""
+        height, width = self.sizes[image]
+        return int(height), int(width)
+
+    def relabelled(self, classes: Sequence[str]) -> Annotations:
+        """The same objects labelled by another list of class names, as a model orders them.
+
+        Raises:
+            InputError: no class of the data is among them, or objects belong to a class that is not.
+        """
+        if tuple(classes) == self.classes:
+            return self
+        places = {name: label for label, name in enumerate(classes)}
+        counts = np.bincount(self.objects.labels, minlength=len(self.classes))
+        unknown = [name for name, count in zip(self.classes, counts, strict=True) if count and name not in places]
+        if unknown:
+            raise InputError(
+                f"the data has classes that the model does not know: {', '.join(unknown)} "
+                f"(the model's: {', '.join(classes)})"
+            )
+        mapping = np.array([places.get(name, -1) for name in self.classes], np.int64)
+        ids = dict(zip(self.classes, self.category_ids, strict=True))
+        free = max(self.category_ids, default=0) + 1
+        category_ids = tuple(ids.get(name, free + label) for label, name in enumerate(classes))
+        objects = Objects(
+            self.objects.boxes, mapping[self.objects.labels], self.objects.ignored, self.objects.areas
+        )
+        return Annotations(
+            self.names, self.image_ids, self.sizes, self.first, objects, tuple(classes), category_ids
+        )
+
+
+class Pictures(Protocol):
+    """Images by their place in the annotations."""
+
+    def __getitem__(self, image: int, /) -> Picture: ...
+
+
+class PictureFiles:
+    """Images that are read from files when they are asked for.
+
+    Args:
+        root: the folder that file names are relative to.
+        annotations: names and sizes.
+    """
+
+    def __init__(self, root: Path, annotations: Annotations) -> None:
+        self.root = root
+        self.annotations = annotations
+
+    def path(self, image: int) -> Path:
+        """Where the file lies."""
+        return self.root / str(self.annotations.names[image])
+
+    def __getitem__(self, image: int) -> Picture:
+        """The picture, oriented as it was when it was annotated.
+
+        Raises:
+            InputError: it cannot be read, or has another size than the annotations say.
+        """
+        size = self.annotations.size(image)
+        picture = read_image(self.path(image), stored_size=size)
+        if picture.shape[:2] != size:
+            found = f"{picture.shape[1]} x {picture.shape[0]}"
+            raise InputError(f"{self.path(image)}: {found} pixels, but its annotations say {size[1]} x {size[0]}")
+        return picture
+
+
+@dataclass(frozen=True)
+class DetectionData:
+    """A split of a data set.
+
+    Attributes:
+        name: for messages and run folders.
+        annotations: boxes and classes.
+        pictures: the images.
+        mirrored: whether a mirrored picture still shows its classes (digits do not).
+    """
+
+    name: str
+    annotations: Annotations
+    pictures: Pictures
+    mirrored: bool = True
+
+    def __len__(self) -> int:
+        return len(self.annotations)
+
+
+class AnnotationBuilder:
+    """Collects images and their objects, then makes the flat arrays.
+
+    Args:
+        classes: names in the order of the labels.
+        category_ids: the file's ids, by label; 1, 2, ... by default.
+    """
+
+    def __init__(self, classes: Sequence[str], category_ids: Sequence[int] | None = None) -> None:
+        self.classes = tuple(classes)
+        self.category_ids = tuple(category_ids or range(1, len(self.classes) + 1))
+        self._images: list[tuple[str, int, Size, int]] = []
+        self._objects: list[tuple[Any, int, bool, float]] = []
+
+    def add_object(self, box: Sequence[float], label: int, ignored: bool = False, area: float | None = None) -> None:
+        """An object of the image that ``add_image`` names next."""
+        x1, y1, x2, y2 = box
+        self._objects.append(((x1, y1, x2, y2), label, ignored, (x2 - x1) * (y2 - y1) if area is None else area))
+
+    def add_image(self, name: str, image_id: int, size: Size) -> None:
+        """An image, owner of all objects added since the last."""
+        self._images.append((name, image_id, size, len(self._objects)))
+
+    def build(self) -> Annotations:
+        names, ids, sizes, ends = zip(*self._images, strict=True) if self._images else ((), (), (), ())
+        boxes, labels, ignored, areas = zip(*self._objects, strict=True) if self._objects else ((), (), (), ())
+        return Annotations(
+            np.array(names, np.str_),
+            np.array(ids, np.int64),
+            np.array(sizes, np.int64).reshape(-1, 2),
+            np.array((0, *ends), np.int64),
+            Objects(
+                np.array(boxes, np.float64).reshape(-1, 4),
+                np.array(labels, np.int64),
+                np.array(ignored, np.bool_),
+                np.array(areas, np.float64),
+            ),
+            self.classes,
+            self.category_ids,
+        )

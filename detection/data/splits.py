@@ -1,0 +1,31 @@
+"""A training and a validation part for data that comes without."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from backbones.errors import InputError
+
+VALIDATION_SHARE = 0.2
+
+
+def seeded_split(names: Sequence[str], split: str) -> list[str]:
+    """The names of one part, a function of each name alone: it stays where it is when others come or go.
+
+    Args:
+        names: all of them.
+        split: ``train`` (four fifths) or ``val``.
+
+    Raises:
+        InputError: another split is asked for, or a part would be empty.
+    """
+    if split not in ("train", "val"):
+        raise InputError(f"the data has no splits of its own; made ones are train and val, not {split!r}")
+    parts: dict[str, list[str]] = {"train": [], "val": []}
+    for name in names:
+        place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2**32
+        parts["val" if place < VALIDATION_SHARE else "train"].append(name)
+    if not parts[split]:
+        raise InputError(f"{len(names)} images are too few to divide into train and val; write ImageSets yourself")
+    return parts[split]

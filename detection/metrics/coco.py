@@ -1,0 +1,149 @@
+"""COCO's twelve numbers, by pycocotools (the reference) or hotcoco (the same numbers, faster)."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backbones.errors import InputError
+from detection.data.annotations import Annotations
+from detection.detections import Detections
+
+NAMES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large",
+         "AR_1", "AR_10", "AR_100", "AR_small", "AR_medium", "AR_large")  # fmt: skip
+BACKENDS = ("pycocotools", "hotcoco")
+RECALLS = np.linspace(0, 1, 101)
+THRESHOLDS = np.linspace(0.5, 0.95, 10)
+
+
+@dataclass(frozen=True)
+class CocoResult:
+    """What COCO's evaluation gives.
+
+    Attributes:
+        summary: the twelve numbers by name; -1 where there is no ground truth of that kind.
+        per_class: AP of each class, in the order of its category id; -1 as above.
+        precision: [10, 101, K]: precision by IoU threshold, recall and class, for all areas and 100 detections.
+    """
+
+    summary: dict[str, float]
+    per_class: tuple[float, ...]
+    precision: NDArray[np.float64]
+
+
+def evaluate_coco(
+    truth: dict[str, Any], results: Sequence[dict[str, Any]], kind: str = "bbox", backend: str = "pycocotools"
+) -> CocoResult:
+    """Score results against ground truth, both as COCO's files hold them.
+
+    Args:
+        truth: ``images``, ``annotations`` (ids from 1: pycocotools takes id 0 for unmatched), ``categories``.
+        results: ``image_id``, ``category_id``, ``score``, and ``bbox`` (x, y, width, height) or ``segmentation``.
+        kind: ``bbox`` or ``segm``.
+        backend: ``pycocotools`` or ``hotcoco``.
+
+    Raises:
+        InputError: an annotation has id 0, a result is of an unknown image, or hotcoco is not installed.
+    """
+    if any(item["id"] == 0 for item in truth["annotations"]):
+        raise InputError("annotation id 0: pycocotools would never match it; number annotations from 1")
+    known = {image["id"] for image in truth["images"]}
+    strange = next((item["image_id"] for item in results if item["image_id"] not in known), None)
+    if strange is not None:
+        raise InputError(f"a result is of image {strange}, which the ground truth does not have")
+    evaluator = _hotcoco(truth, results, kind) if backend == "hotcoco" else _pycocotools(truth, results, kind)
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+    precision = np.asarray(evaluator.eval["precision"])[:, :, :, 0, -1]  # [T, R, K, area, detections]
+    per_class = [_mean_or_missing(precision[:, :, label]) for label in range(precision.shape[2])]
+    summary = dict(zip(NAMES, (float(value) for value in evaluator.stats), strict=True))
+    return CocoResult(summary, tuple(per_class), precision)
+
+
+def _pycocotools(truth: dict[str, Any], results: Sequence[dict[str, Any]], kind: str) -> Any:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        ground, found = COCO(), COCO()
+        ground.dataset = truth
+        ground.createIndex()
+        if results:
+            found = ground.loadRes(list(results))
+        else:  # loadRes refuses an empty list
+            found.dataset = {**truth, "annotations": []}
+            found.createIndex()
+        return COCOeval(ground, found, kind)
+
+
+def _hotcoco(truth: dict[str, Any], results: Sequence[dict[str, Any]], kind: str) -> Any:
+    try:
+        import hotcoco
+    except ImportError as error:
+        raise InputError("--eval-backend hotcoco: not installed; pip install 'shortcut-vision[fast]'") from error
+    with contextlib.redirect_stdout(io.StringIO()):
+        ground = hotcoco.COCO(truth)
+        return hotcoco.COCOeval(ground, ground.load_res(list(results)), kind)
+
+
+def _mean_or_missing(precision: NDArray[np.float64]) -> float:
+    counted = precision[precision > -1]
+    return float(counted.mean()) if counted.size else -1.0
+
+
+def as_coco_truth(annotations: Annotations) -> dict[str, Any]:
+    """Ground truth as COCO's files hold it. Ignored objects become crowds."""
+    images = [
+        {"id": int(image), "file_name": str(name), "height": int(height), "width": int(width)}
+        for image, name, (height, width) in zip(
+            annotations.image_ids, annotations.names, annotations.sizes, strict=True
+        )
+    ]
+    owners = np.repeat(annotations.image_ids, np.diff(annotations.first))
+    objects = annotations.objects
+    items = [
+        {
+            "id": number,
+            "image_id": int(owner),
+            "category_id": annotations.category_ids[label],
+            "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]],
+            "area": float(area),
+            "iscrowd": int(ignored),
+        }
+        for number, (owner, label, box, area, ignored) in enumerate(
+            zip(owners, objects.labels, objects.boxes.tolist(), objects.areas, objects.ignored, strict=True), start=1
+        )
+    ]
+    categories = [
+        {"id": number, "name": name}
+        for number, name in zip(annotations.category_ids, annotations.classes, strict=True)
+    ]
+    return {"images": images, "annotations": items, "categories": categories}
+
+
+def as_coco_results(
+    found: Sequence[Detections], image_ids: Sequence[int], category_ids: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Detections as COCO's result files hold them, with the ids of the annotation file."""
+    results = []
+    for detections, image in zip(found, image_ids, strict=True):
+        rows = zip(detections.boxes, detections.scores, detections.labels, strict=True)
+        for box, score, label in rows:
+            x1, y1, x2, y2 = (float(edge) for edge in box)
+            results.append(
+                {
+                    "image_id": int(image),
+                    "category_id": int(category_ids[int(label)]),
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "score": float(score),
+                }
+            )
+    return results
