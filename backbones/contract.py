@@ -33,3 +33,10 @@ class Backbone(nn.Module):
         Detectors with a per-region stage (conv5 in the C4 head) run it on pooled regions.
         """
         raise NotImplementedError
+
+    def truncate(self, last: str) -> None:
+        """Remove the stages after ``last``, which nobody will run."""
+        names = list(self.out_channels)
+        for name in names[names.index(last) + 1 :]:
+            self.set_submodule(f"conv{name[1:]}_x", nn.Identity())
+            del self.out_channels[name], self.out_strides[name]

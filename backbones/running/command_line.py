@@ -176,10 +176,12 @@ class _Parser(argparse.ArgumentParser):
         return parsed
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        if action.choices is not None and value not in action.choices:
-            choices = [str(choice) for choice in action.choices]
-            listing = ", ".join(choices)
-            raise argparse.ArgumentError(action, f"no {value!r}{did_you_mean(str(value), choices)}; one of {listing}")
+        # argparse's own ``choices`` would be listed to print the help, which may mean importing other packages.
+        choices = getattr(action, "listing", None)
+        allowed = choices() if callable(choices) else choices
+        if allowed is not None and value not in allowed:
+            listing = ", ".join(allowed)
+            raise argparse.ArgumentError(action, f"no {value!r}{did_you_mean(str(value), allowed)}; one of {listing}")
 
     def error(self, message: str) -> NoReturn:
         print(f"error: {message}; see {self.prog} --help", file=sys.stderr)
@@ -194,13 +196,12 @@ def _add_argument(group: argparse._ArgumentGroup, item: dataclasses.Field[Any], 
     if kind is bool:
         group.add_argument(_flag(item.name), action=argparse.BooleanOptionalAction, **settings)
         return
-    if choices is not None:
-        settings["choices"] = choices() if callable(choices) else choices
     if repeated:
         settings |= {"nargs": "+", "action": _Tuple}
-    fallback = item.name.upper().rstrip("S") if kind is str or repeated else "N"
-    settings |= {"type": kind, "metavar": item.metadata["metavar"] or fallback}
-    group.add_argument(item.name if item.metadata["positional"] else _flag(item.name), **settings)
+    metavar = item.metadata["metavar"] or ("N" if kind in (int, float) else item.name.upper())
+    settings |= {"type": kind, "metavar": "{" + ",".join(choices) + "}" if isinstance(choices, tuple) else metavar}
+    action = group.add_argument(item.name if item.metadata["positional"] else _flag(item.name), **settings)
+    action.listing = choices  # type: ignore[attr-defined]
 
 
 class _Tuple(argparse.Action):

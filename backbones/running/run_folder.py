@@ -52,9 +52,12 @@ class RunFolder:
         """
         if not (path / "config.yaml").exists():
             raise InputError(f"{path}: holds no run to resume (config.yaml is missing)")
-        for leftover in path.glob(f"*{PARTIAL}"):
-            leftover.unlink()
         return cls(path)
+
+    def remove_leftovers(self) -> None:
+        """Delete what a kill left half-written."""
+        for leftover in self.path.glob(f"*{PARTIAL}"):
+            leftover.unlink()
 
     def write_config(self, config: dict[str, Any]) -> None:
         write_json(self.path / "env.json", describe_environment())

@@ -23,7 +23,8 @@ class FPNHead(DetectionHead):
 
     Args:
         backbone: without a classifier.
-        levels: how many levels propose; those beyond the backbone's are subsampled from the last.
+        levels: how many levels propose; those beyond the backbone's are subsampled from the last, and with fewer
+            levels than maps the coarsest maps are left out.
         channels: of the pyramid.
         vector: width of fc6 and fc7.
         settings: of RoIAlign.
@@ -32,7 +33,9 @@ class FPNHead(DetectionHead):
     def __init__(self, backbone: Backbone, levels: int, channels: int, vector: int, settings: PoolSettings) -> None:
         super().__init__()
         self.backbone = backbone
-        self.maps = [name for name, stride in backbone.out_strides.items() if stride >= FINEST and name != "c1"]
+        maps = [name for name, stride in backbone.out_strides.items() if stride >= FINEST and name != "c1"]
+        self.maps = maps[:levels]
+        backbone.truncate(self.maps[-1])
         self.extra = levels - len(self.maps)
         finest = [backbone.out_strides[name] for name in self.maps]
         self.strides = (*finest, *(finest[-1] * 2 ** (i + 1) for i in range(self.extra)))

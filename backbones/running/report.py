@@ -1,0 +1,116 @@
+"""A report in one HTML file: text, tables and pictures, nothing fetched from anywhere."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from backbones.images import Picture
+from backbones.running.atomic_write import atomic_path, write_text
+
+_STYLE = """
+:root { color-scheme: light dark; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1080px; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; border-bottom: 1px solid #8884; }
+table { border-collapse: collapse; } td, th { padding: .15rem .8rem .15rem 0; text-align: left; }
+td.number { text-align: right; font-variant-numeric: tabular-nums; }
+figure { margin: 1rem 0; } figcaption { color: #777; font-size: .9rem; }
+img { max-width: 100%; height: auto; } .row { display: flex; flex-wrap: wrap; gap: 1rem; }
+.plot { background: white; border-radius: 6px; }
+"""
+
+
+class Report:
+    """Sections in the order in which they are added."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._parts: list[str] = []
+
+    def heading(self, text: str) -> None:
+        self._parts.append(f"<h2>{html.escape(text)}</h2>")
+
+    def paragraph(self, text: str) -> None:
+        self._parts.append(f"<p>{html.escape(text)}</p>")
+
+    def table(self, rows: Mapping[str, Any]) -> None:
+        """Names and values; floats with four digits."""
+        cells = "".join(
+            f"<tr><td>{html.escape(name)}</td><td class='number'>{html.escape(_show(value))}</td></tr>"
+            for name, value in rows.items()
+        )
+        self._parts.append(f"<table>{cells}</table>")
+
+    def plot(self, figure: Any, caption: str, file: Path | None = None) -> None:
+        """A matplotlib figure, also written to ``file`` if given; it is closed."""
+        from matplotlib import pyplot
+
+        stream = io.BytesIO()
+        figure.savefig(stream, format="png", dpi=110, bbox_inches="tight")
+        pyplot.close(figure)
+        if file is not None:
+            with atomic_path(file) as partial:
+                partial.write_bytes(stream.getvalue())
+        self._image(stream.getvalue(), "png", caption, "plot")
+
+    def pictures(self, pictures: Sequence[tuple[Picture, str]], width: int) -> None:
+        """Pictures [H, W, 3] with captions, side by side, shown ``width`` pixels wide."""
+        self._parts.append("<div class='row'>")
+        for picture, caption in pictures:
+            stream = io.BytesIO()
+            Image.fromarray(picture).save(stream, format="JPEG", quality=88)
+            self._image(stream.getvalue(), "jpeg", caption, "picture", f" width='{width}'")
+        self._parts.append("</div>")
+
+    def write(self, path: Path) -> None:
+        """Write the file atomically."""
+        title = html.escape(self._title)
+        write_text(
+            path,
+            f"<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
+            f"<title>{title}</title><style>{_STYLE}</style><h1>{title}</h1>{''.join(self._parts)}</html>\n",
+        )
+
+    def _image(self, content: bytes, kind: str, caption: str, style: str, attributes: str = "") -> None:
+        data = base64.b64encode(content).decode()
+        alt = html.escape(caption, quote=True)
+        self._parts.append(
+            f"<figure><img class='{style}'{attributes} alt='{alt}' src='data:image/{kind};base64,{data}'>"
+            f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+        )
+
+
+def new_figure(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:
+    """A matplotlib figure and its axes, drawn without a display."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, columns, figsize=(width, height), squeeze=False)
+    for axis in axes[0]:
+        axis.grid(True, alpha=0.25)
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure, axes[0] if columns > 1 else axes[0][0]
+
+
+def plot_records(records: Sequence[Mapping[str, Any]], names: Sequence[str], title: str) -> Any:
+    """Curves of logged values over steps."""
+    figure, axis = new_figure(7, 3)
+    for name in names:
+        points = [(record["step"], record[name]) for record in records if name in record]
+        if points:
+            axis.plot(*zip(*points, strict=True), label=name, linewidth=1.3, marker="." if len(points) < 40 else None)
+    axis.set(title=title, xlabel="iteration")
+    axis.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _show(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
