@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from torch import Tensor, nn
 
+from backbones.building import build_backbone
 from backbones.contract import Backbone
+from backbones.errors import InputError
 from backbones.normalization import Normalize
+from backbones.weights.loading import load_weights, read_weights
 
 
 class Classifier(nn.Module):
-    """[B, 3, H, W] uint8 RGB -> logits [B, K], in the order of ``classes``."""
+    """[B, 3, H, W] uint8 RGB -> logits [B, K], in the order of ``classes``.
 
-    def __init__(self, network: Backbone, normalize: Normalize, classes: tuple[str, ...]) -> None:
+    Args:
+        backbone: the network's name.
+        network: from ``build_backbone``.
+        normalize: pixels to its input.
+        classes: names.
+    """
+
+    def __init__(self, backbone: str, network: Backbone, normalize: Normalize, classes: tuple[str, ...]) -> None:
         super().__init__()
+        self.backbone = backbone
         self.network = network
         self.normalize = normalize
         self.classes = classes
@@ -20,3 +34,27 @@ class Classifier(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.network(self.normalize(images))
         return logits
+
+
+def load_classifier(source: str | Path, arch: str | None = None, classes: Sequence[str] = ()) -> Classifier:
+    """A trained classifier, ready to predict.
+
+    Args:
+        source: a run folder, a ``.safetensors`` of ours, a torchvision state dict, or ``torchvision://NAME``.
+        arch: the network, for files that do not say.
+        classes: names in the order of the classifier, for files that do not say.
+
+    Raises:
+        InputError: the file does not fit, or does not say what it is.
+    """
+    weights = read_weights(source)
+    name = weights.backbone or arch
+    if name is None:
+        raise InputError(f"{source}: the file does not name its network; give --arch")
+    logits = next(len(value) for key, value in reversed(weights.tensors.items()) if key.endswith(("fc.bias", "fc8.bias")))
+    names = tuple(weights.classes or classes or (str(number) for number in range(logits)))
+    if len(names) != logits:
+        raise InputError(f"{source}: {logits} classes, but {len(names)} names are given")
+    network = build_backbone(name, logits)
+    load_weights(network, weights)
+    return Classifier(name, network, Normalize(weights.convention, weights.mean_image), names).eval()

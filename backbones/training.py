@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -231,7 +231,7 @@ def _prepare(options: TrainingOptions, data: LabelledImages, device: torch.devic
     convention, picture = measure_convention(data, recipe.per_pixel_mean)
     if options.weights:
         load_weights(network, options.weights)
-    model = Classifier(network, Normalize(convention, picture), data.classes).to(device)
+    model = Classifier(options.arch, network, Normalize(convention, picture), data.classes).to(device)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(
         model.parameters(), lr=0.0, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=True
@@ -248,7 +248,7 @@ def _finish(
     normalize = state.model.normalize
     save_weights(
         state.model.network, run.weights, options.arch,
-        convention=replace(normalize.convention), classes=state.model.classes,
+        convention=normalize.convention, classes=state.model.classes,
         mean_image=normalize.mean if normalize.mean.shape[1:] != (1, 1) else None,
         recipe=options.recipe, metrics=rates.as_metrics(),
     )  # fmt: skip

@@ -39,7 +39,7 @@ def match(candidates: Tensor, targets: Targets, settings: SamplingSettings) -> M
         settings: the thresholds.
     """
     if candidates.dim() == 2:
-        candidates = candidates.expand(len(targets.boxes), -1, -1)
+        candidates = candidates.expand(targets.boxes.shape[0], -1, -1)
     overlaps = iou(targets.boxes, candidates)  # [B, G, N]
     overlaps = torch.where(targets.present[..., None], overlaps, -1.0)
     best, matched = overlaps.max(1)

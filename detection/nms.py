@@ -25,11 +25,11 @@ def nms_by_kernel(
         boxes = apart(boxes, labels)
     keep = torch.zeros_like(valid)
     falling = torch.arange(boxes.shape[1], 0, -1, device=boxes.device, dtype=boxes.dtype)
-    for group in range(len(boxes)):
+    for group in range(boxes.shape[0]):
         candidates = valid[group].nonzero()[:, 0]
         kept = torchvision_nms(boxes[group, candidates], falling[candidates], threshold)
         keep[group, candidates[kept]] = True
-    return keep, valid.new_ones(len(boxes))
+    return keep, valid.new_ones(boxes.shape[0])
 
 
 def nms_by_fixed_point(
@@ -52,37 +52,33 @@ def nms_by_fixed_point(
         keep [G, N] bool, and [G] bool: whether the fixed point was reached, which makes ``keep`` exact.
     """
     count = boxes.shape[1]
-    alive, converged = valid, valid.new_ones(len(boxes))
+    alive = valid.to(boxes.dtype)[:, None]  # a row of ones and zeros, so that each round is one product
+    exact = valid.new_ones(boxes.shape[0])
     kept_blocks = []
     for start in range(0, count, BLOCK):
         stop = min(start + BLOCK, count)
-        block = boxes[:, start:stop]
-        overlaps = iou(block, boxes[:, start:]) > threshold
+        overlaps = iou(boxes[:, start:stop], boxes[:, start:]) > threshold
         if labels is not None:
             overlaps = overlaps & (labels[:, start:stop, None] == labels[:, None, start:])
-        within = overlaps[:, :, : stop - start].triu(1).to(boxes.dtype)
-        kept, settled = _settle(alive[:, start:stop], within, iterations)
+        order = torch.arange(start, count, device=boxes.device)
+        blocks = (overlaps & (order[: stop - start, None] < order)).to(boxes.dtype)
+        kept, settled = _settle(alive[:, :, start:stop], blocks[:, :, : stop - start], iterations)
         kept_blocks.append(kept)
-        converged = converged & settled
+        exact = exact & settled
         if stop < count:
-            later = _overlapped(kept, overlaps[:, :, stop - start :].to(boxes.dtype))
-            alive = torch.cat((alive[:, :stop], alive[:, stop:] & ~later), 1)
-    return torch.cat(kept_blocks, 1), converged
+            later = kept @ blocks[:, :, stop - start :]
+            alive = torch.cat((alive[:, :, :stop], alive[:, :, stop:] * (later < 0.5)), 2)
+    return torch.cat(kept_blocks, 2)[:, 0] > 0.5, exact
 
 
 def _settle(alive: Tensor, overlaps: Tensor, iterations: int | None) -> tuple[Tensor, Tensor]:
-    """Iterate on one block. [G, n], [G, n, n] -> kept [G, n], settled [G]."""
-    kept = alive
-    for _ in range(alive.shape[1] + 1 if iterations is None else iterations):
-        previous, kept = kept, alive & ~_overlapped(kept, overlaps)
+    """Iterate within one block. [G, 1, n], [G, n, n] (earlier, later) -> kept [G, 1, n], settled [G]."""
+    kept = previous = alive
+    for _ in range(alive.shape[2] + 1 if iterations is None else iterations):
+        previous, kept = kept, alive * (kept @ overlaps < 0.5)
         if iterations is None and torch.equal(kept, previous):
             break
-    return kept, (kept == previous).all(1)
-
-
-def _overlapped(kept: Tensor, overlaps: Tensor) -> Tensor:
-    """Which boxes some kept box overlaps. [G, n], [G, n, m] -> [G, m] bool."""
-    return (kept.to(overlaps.dtype)[:, None] @ overlaps)[:, 0] > 0.5
+    return kept, (kept == previous).all(2).all(1)
 
 
 def apart(boxes: Tensor, labels: Tensor) -> Tensor:

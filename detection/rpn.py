@@ -50,7 +50,7 @@ class RegionProposalNetwork(nn.Module):
         for feature in features:
             hidden = self.relu(self.conv(feature))
             logits.append(self.objectness(hidden).permute(0, 2, 3, 1).flatten(1))
-            deltas.append(self.deltas(hidden).permute(0, 2, 3, 1).reshape(len(feature), -1, 4))
+            deltas.append(self.deltas(hidden).permute(0, 2, 3, 1).reshape(feature.shape[0], -1, 4))
         return logits, deltas
 
     def propose(

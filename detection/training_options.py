@@ -69,6 +69,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "train_proposals": 200,
         "test_proposals": 100,
         "clip_norm": 10.0,
+        "batch_norm": "trained",
     },
 }
 
@@ -94,9 +95,9 @@ class TrainingOptions(CommandOptions):
     freeze: int | None = option(
         None, "stages that learn nothing (2: conv1 and conv2_x, the default with pretrained weights)", group="model"
     )
-    batch_norm: str = option(
-        "auto", "fixed statistics, trained ones, or fixed if pretrained", group="model",
-        choices=("auto", "frozen", "trained"),
+    batch_norm: str | None = option(
+        None, "statistics fixed or trained along; fixed by default if pretrained", group="model",
+        choices=("frozen", "trained"),
     )  # fmt: skip
     anchor_sizes: tuple[int, ...] | None = option(None, "anchor sizes, finest level first, in pixels", group="model")
     channels: int | None = option(None, "width of the feature pyramid", group="model")
@@ -164,7 +165,7 @@ def resolve(options: TrainingOptions) -> TrainingOptions:
         evaluate_every=every,
         checkpoint_every=options.checkpoint_every or every,
         freeze=(2 if pretrained else 0) if options.freeze is None else options.freeze,
-        batch_norm=("frozen" if pretrained else "trained") if options.batch_norm == "auto" else options.batch_norm,
+        batch_norm=options.batch_norm or ("frozen" if pretrained else "trained"),
         output=options.output or str(Path("runs") / f"{_folder_name(options.dataset)}-{options.backbone}"),
     )
     for name in ("batch_size", "images", "learning_rate", "test_shorter", "longer", "log_every", "evaluate_every"):

@@ -62,7 +62,7 @@ class Interrupted(Exception):
 
 def run_command(
     options_class: type[Options],
-    body: str,
+    body: str | Callable[[Options], object],
     *,
     description: str,
     examples: Sequence[str] = (),
@@ -72,14 +72,17 @@ def run_command(
 
     Args:
         options_class: the dataclass that states the options.
-        body: ``package.module:function``, imported after parsing, so that ``--help`` needs no torch.
+        body: a function of the options, or ``package.module:function``, imported after parsing, so that ``--help``
+            needs no torch.
         description, examples: for ``--help``.
         argv: arguments; the process's own by default.
     """
     options = parse(options_class, description, examples, argv)
-    module_name, function_name = body.split(":")
     try:
-        getattr(import_module(module_name), function_name)(options)
+        if isinstance(body, str):
+            module_name, function_name = body.split(":")
+            body = getattr(import_module(module_name), function_name)
+        body(options)
     except (KeyboardInterrupt, Interrupted) as stop:
         print(f"interrupted{f': {stop}' if str(stop) else ''}", file=sys.stderr)
         return INTERRUPTED

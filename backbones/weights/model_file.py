@@ -15,6 +15,7 @@ from torch import Tensor
 
 from backbones.errors import InputError
 from backbones.running.atomic_write import atomic_path
+from backbones.running.run_folder import WEIGHTS
 
 KEY = "shortcut"
 FORMAT = 1
@@ -73,6 +74,19 @@ def read_metadata(path: Path) -> dict[str, Any]:
     if named and not metadata["sha256"].startswith(named[1]):
         raise InputError(f"{path}: the file's name promises checksum {named[1]}..., it holds {metadata['sha256'][:8]}...")
     return metadata
+
+
+def task_of(source: Path) -> str:
+    """What a run folder or a file is for: ``detection`` or ``classification``; files that do not say classify.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    path = source / WEIGHTS if source.is_dir() else source
+    if path.suffix != ".safetensors":
+        return "classification"
+    task: str = read_metadata(path)["task"]
+    return task
 
 
 def fingerprint(tensors: dict[str, Tensor]) -> str:

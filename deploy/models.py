@@ -1,0 +1,59 @@
+"""Any model file as something that predicts: trained ones by torch, exported ones by their engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from backbones.errors import InputError
+
+if TYPE_CHECKING:
+    from backbones.classifier import Classifier
+    from deploy.runtimes.classifier import ClassifierRuntime
+    from deploy.runtimes.detector import DetectorRuntime
+    from detection.detector import Detector
+
+EXPORTED = (".onnx",)
+
+
+def open_detector(model: str, device: str = "cpu", precision: str = "fp32") -> Detector | DetectorRuntime:
+    """A detector from a run folder, a ``.safetensors`` or an ``.onnx`` file.
+
+    Raises:
+        InputError: the file is missing, damaged, or holds something else.
+    """
+    if Path(model).suffix in EXPORTED:
+        from deploy.runtimes import load_runtime
+        from deploy.runtimes.detector import DetectorRuntime
+
+        runtime = load_runtime(model)
+        if not isinstance(runtime, DetectorRuntime):
+            raise InputError(f"{model}: holds a classifier, not a detector")
+        return runtime
+    from backbones.running.precision import choose_device
+    from detection.building import load_detector
+
+    detector = load_detector(model, str(choose_device(device)))
+    detector.precision = precision
+    return detector
+
+
+def open_classifier(
+    model: str, arch: str | None = None, classes: tuple[str, ...] = ()
+) -> Classifier | ClassifierRuntime:
+    """A classifier from a run folder, a ``.safetensors``, a torchvision or an ``.onnx`` file.
+
+    Raises:
+        InputError: the file is missing, damaged, or holds something else.
+    """
+    if Path(model).suffix in EXPORTED:
+        from deploy.runtimes import load_runtime
+        from deploy.runtimes.classifier import ClassifierRuntime
+
+        runtime = load_runtime(model)
+        if not isinstance(runtime, ClassifierRuntime):
+            raise InputError(f"{model}: holds a detector, not a classifier")
+        return runtime
+    from backbones.classifier import load_classifier
+
+    return load_classifier(model, arch, classes)

@@ -1,0 +1,59 @@
+"""A detector in any engine: the same ``predict`` as the trained model, with numpy arrays."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backbones.images import Picture
+from deploy.runtimes.session import Session
+from detection.detections import Detections
+from detection.framing import FoundArrays, predict_in_order, predict_pictures
+from detection.settings import DetectorSettings
+
+logger = logging.getLogger("shortcut")
+
+
+class DetectorRuntime:
+    """An exported detector.
+
+    Args:
+        session: the engine, with inputs ``images`` and ``sizes``.
+        metadata: from the export.
+    """
+
+    def __init__(self, session: Session, metadata: dict[str, Any]) -> None:
+        self.session = session
+        self.metadata = metadata
+        self.settings = DetectorSettings.from_dict(metadata["architecture"])
+        self.classes: tuple[str, ...] = tuple(metadata["classes"])
+
+    def predict(self, images: Sequence[Any], batch_size: int = 8) -> list[Detections]:
+        """Detect in pictures.
+
+        Args:
+            images: paths, bytes, Pillow images or uint8 arrays [H, W, 3], of any size.
+            batch_size: at most so many at once.
+
+        Returns:
+            For each picture its detections, in the picture's pixels.
+
+        Raises:
+            InputError: something is no picture; the message names it.
+        """
+        return predict_in_order(self.detect_arrays, images, self.settings.input, batch_size)
+
+    def predict_each(self, images: Iterable[Any], batch_size: int = 8) -> Iterator[tuple[int, Detections]]:
+        """The same over a stream, in the order in which batches fill: (place in the stream, detections)."""
+        return predict_pictures(self.detect_arrays, images, self.settings.input, batch_size)
+
+    def detect_arrays(self, images: Picture, sizes: NDArray[np.int64]) -> FoundArrays:
+        """One padded batch [B, H, W, 3] with valid sizes [B, 2] -> boxes, scores, labels in its pixels."""
+        found = self.session.run({"images": images, "sizes": sizes})
+        if not found["exact"].all():
+            logger.warning("suppression did not settle for %d of %d images", (~found["exact"]).sum(), len(images))
+        return found["boxes"], found["scores"], found["labels"]

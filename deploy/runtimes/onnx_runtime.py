@@ -1,0 +1,58 @@
+"""ONNX Runtime: the reference engine."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from backbones.errors import InputError
+from deploy.metadata import KEY, check_format
+
+
+class OnnxSession:
+    """One loaded file: named arrays in, named arrays out.
+
+    Args:
+        path: the ``.onnx`` file.
+        threads: processor threads; by default as many as there are cores.
+
+    Raises:
+        InputError: the file is missing, damaged, or has no metadata of ours.
+    """
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        if not path.is_file():
+            raise InputError(f"{path}: no such file")
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        if threads:
+            options.intra_op_num_threads = threads
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=_providers())
+        except Exception as error:  # ONNX Runtime's own exception classes are private
+            raise InputError(f"{path}: ONNX Runtime cannot load it ({' '.join(str(error).split())[:200]})") from error
+        text = self._session.get_modelmeta().custom_metadata_map.get(KEY)
+        if text is None:
+            raise InputError(f"{path}: has no metadata of this project; export it with deploy/export.py")
+        self.metadata: dict[str, Any] = check_format(json.loads(text), path)
+        self.outputs = [output.name for output in self._session.get_outputs()]
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """One forward pass."""
+        values = self._session.run(None, dict(inputs))
+        return dict(zip(self.outputs, (np.asarray(value) for value in values), strict=True))
+
+
+def _providers() -> list[str]:
+    wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        available = onnxruntime.get_available_providers()
+    return [provider for provider in wanted if provider in available]

@@ -1,0 +1,75 @@
+"""How far two runs of a detector agree, detection by detection. Numpy only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from detection.detections import Detections
+from detection.metrics.voc import pairwise_iou
+
+COUNTED_SCORE = 0.05
+SAME_IOU = 0.99
+SAME_SCORE = 1e-3
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Detections with a score of at least 0.05 that have a counterpart: same class, IoU > 0.99, score within 1e-3.
+
+    Attributes:
+        counted: detections of both sides together.
+        met: those with a counterpart.
+        missing: those of the first side without.
+        extra: those of the second side without.
+    """
+
+    counted: int
+    met: int
+    missing: int
+    extra: int
+
+    @property
+    def rate(self) -> float:
+        """The share that agrees; 1 where nothing was detected."""
+        return self.met / self.counted if self.counted else 1.0
+
+    def __add__(self, other: Agreement) -> Agreement:
+        return Agreement(
+            self.counted + other.counted,
+            self.met + other.met,
+            self.missing + other.missing,
+            self.extra + other.extra,
+        )
+
+
+def agreement(first: Sequence[Detections], second: Sequence[Detections], tolerance: float = SAME_SCORE) -> Agreement:
+    """Compare the detections of the same images.
+
+    A detection counts if its score reaches 0.05 on its own side; its counterpart may lie just below.
+
+    Args:
+        first, second: detections of each image.
+        tolerance: of scores.
+    """
+    total = Agreement(0, 0, 0, 0)
+    for a, b in zip(first, second, strict=True):
+        missing, counted_a = _unmet(a, b, tolerance)
+        extra, counted_b = _unmet(b, a, tolerance)
+        counted = counted_a + counted_b
+        total += Agreement(counted, counted - missing - extra, missing, extra)
+    return total
+
+
+def _unmet(these: Detections, those: Detections, tolerance: float) -> tuple[int, int]:
+    """How many of ``these`` have no counterpart, and how many count."""
+    boxes, scores, labels = (np.asarray(part) for part in (these.boxes, these.scores, these.labels))
+    counted = scores >= COUNTED_SCORE
+    others: tuple[Any, ...] = tuple(np.asarray(part) for part in (those.boxes, those.scores, those.labels))
+    same = pairwise_iou(boxes[counted].astype(np.float64), others[0].astype(np.float64)) > SAME_IOU
+    same &= abs(scores[counted][:, None] - others[1][None]) <= tolerance
+    same &= labels[counted][:, None] == others[2][None]
+    return int((~same.any(1)).sum()), int(counted.sum())
