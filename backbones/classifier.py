@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from backbones.building import build_backbone
 from backbones.contract import Backbone
+from backbones.convention import InputConvention
 from backbones.errors import InputError
+from backbones.images import Picture
 from backbones.normalization import Normalize
 from backbones.weights.loading import load_weights, read_weights
 
@@ -31,8 +36,23 @@ class Classifier(nn.Module):
         self.normalize = normalize
         self.classes = classes
 
+    @property
+    def convention(self) -> InputConvention:
+        """What it expects of its pixels."""
+        return self.normalize.convention
+
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.network(self.normalize(images))
+        return logits
+
+    @torch.inference_mode()
+    def logits(self, images: Picture) -> NDArray[np.floating]:
+        """``forward`` for numpy, in evaluation mode: [B, H, W, 3] uint8 -> [B, K]."""
+        training = self.training
+        self.eval()
+        batch = torch.from_numpy(images).to(self.normalize.mean.device).permute(0, 3, 1, 2)
+        logits: NDArray[np.floating] = self(batch).float().cpu().numpy()
+        self.train(training)
         return logits
 
 

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from backbones.convention import InputConvention
+from backbones.framing import frame_for_classifier
+from backbones.images import Picture
 from backbones.running.precision import autocast
 
 _BATCH = 256
+Logits = Callable[[Picture], NDArray[np.floating]]
+"""[B, H, W, 3] uint8 -> [B, K]: ``Classifier.logits`` or a runtime's."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +41,7 @@ class ErrorRates:
 
 @torch.inference_mode()
 def error_rates(model: nn.Module, pixels: Tensor, labels: Tensor, precision: str = "fp32") -> ErrorRates:
-    """Score a model on images of one size.
+    """Score a model on images of one size that lie on its device.
 
     Args:
         model: [B, 3, H, W] uint8 -> logits [B, K].
@@ -45,12 +54,25 @@ def error_rates(model: nn.Module, pixels: Tensor, labels: Tensor, precision: str
     with autocast(labels.device, precision):
         logits = torch.cat([model(batch).float() for batch in pixels.split(_BATCH)])
     model.train(training)
-    return rates_of(logits, labels)
+    return rates_of(logits.cpu().numpy(), labels.cpu().numpy())
 
 
-def rates_of(scores: Tensor, labels: Tensor) -> ErrorRates:
+def center_crop_scores(
+    logits: Logits, pictures: Iterable[Picture], convention: InputConvention, batch_size: int
+) -> NDArray[np.floating]:
+    """Logits [N, K] of the centre crops of pictures of any size."""
+    framed = (frame_for_classifier(picture, convention) for picture in pictures)
+    return np.concatenate([logits(np.stack(batch)) for batch in _batched(framed, batch_size)])
+
+
+def rates_of(scores: NDArray[np.floating], labels: NDArray[np.integer]) -> ErrorRates:
     """Error rates of scores [N, K] against labels [N]; with fewer than five classes top-5 looks at all."""
-    best = scores.topk(min(5, scores.shape[1]), 1).indices == labels[:, None]
-    return ErrorRates(
-        100 * (1 - best[:, 0].double().mean().item()), 100 * (1 - best.any(1).double().mean().item()), len(labels)
-    )
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :5]
+    right = order == np.asarray(labels)[:, None]
+    return ErrorRates(100 * (1 - float(right[:, 0].mean())), 100 * (1 - float(right.any(1).mean())), len(right))
+
+
+def _batched(items: Iterable[Picture], size: int) -> Iterator[list[Picture]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch

@@ -103,7 +103,7 @@ def _export_classifier(
     classifier: Classifier, pictures: list[Picture], draft: Path
 ) -> tuple[Verification, dict[str, Any]]:
     graph = classifier_graph(classifier)
-    convention = classifier.normalize.convention
+    convention = classifier.convention
     height, width = convention.size or (224, 224)
     shape = dynamic_pictures()
     if classifier.normalize.mean.shape[1:] != (1, 1):

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from backbones.classifier import Classifier
 from backbones.errors import InputError
@@ -78,14 +77,13 @@ def verify_detector(detector: Detector, runtime: DetectorRuntime, pictures: Sequ
 def verify_classifier(classifier: Classifier, runtime: ClassifierRuntime, pictures: Sequence[Picture]) -> Verification:
     """Compare logits; at other sizes too, where the normalization allows it."""
     checks = []
-    base = classifier.normalize.convention.size or (224, 224)
+    base = classifier.convention.size or (224, 224)
     fixed = classifier.normalize.mean.shape[1:] != (1, 1)
     for batch, scale in zip(BATCHES, SCALES, strict=True):
         size = base if fixed else (max(32, round(base[0] * scale)), max(32, round(base[1] * scale) + 8))
         chosen = [resize(pictures[number % len(pictures)], size) for number in range(batch)]
         images = np.stack(chosen)
-        with torch.inference_mode():
-            wanted = classifier.eval()(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy()
+        wanted = classifier.logits(images)
         error = float(abs(runtime.logits(images) - wanted).max() / abs(wanted).max())
         checks.append(Check(batch, size, error=error))
     worst = max(check.error for check in checks)

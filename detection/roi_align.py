@@ -129,12 +129,8 @@ def roi_align_by_grid(
     stacked = torch.cat([functional.pad(level, (0, width - level.shape[3])) for level in features], 2)
     top, height, columns, scale = _per_region(features, strides, levels, boxes.dtype)
     flat = boxes.float().reshape(-1, 4)
-    y = sample_positions(flat, 1, scale, settings)
-    x = sample_positions(flat, 0, scale, settings)
-    y = torch.minimum(y.clamp(min=0), height[:, None] - 1) + top[:, None]
-    x = torch.minimum(x.clamp(min=0), columns[:, None] - 1)
-    y = (2 * y + 1) / stacked.shape[2] - 1
-    x = (2 * x + 1) / width - 1
+    y = _grid_positions(sample_positions(flat, 1, scale, settings), height, top, stacked.shape[2], settings)
+    x = _grid_positions(sample_positions(flat, 0, scale, settings), columns, 0 * top, width, settings)
     y = y.reshape(batch, regions, settings.size, 1, ratio, 1)
     x = x.reshape(batch, regions, 1, settings.size, 1, ratio)
     total: Tensor | None = None
@@ -147,6 +143,16 @@ def roi_align_by_grid(
     assert total is not None
     pooled = (total / ratio**2).reshape(batch, channels, regions, settings.size, settings.size)
     return pooled.transpose(1, 2).reshape(batch * regions, channels, settings.size, settings.size)
+
+
+def _grid_positions(position: Tensor, extent: Tensor, start: Tensor, whole: int, settings: PoolSettings) -> Tensor:
+    """Samples along one axis, held inside their level, in ``grid_sample``'s coordinates. [R, S], [R], [R] -> [R, S]."""
+    inside = torch.minimum(position.clamp(min=0), extent[:, None] - 1) + start[:, None]
+    scaled = (2 * inside + 1) / whole - 1
+    if settings.aligned:
+        return scaled  # a region inside the image has no sample beyond its border
+    # The unaligned form stretches small regions, past the border too, where samples count as zero.
+    return torch.where(position <= extent[:, None], scaled, -3.0)
 
 
 def _per_region(

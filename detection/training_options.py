@@ -55,9 +55,9 @@ RECIPES: dict[str, dict[str, Any]] = {
     "digits": {
         **_ZOO,
         "batch_size": 8,
-        "images": 4_000,
-        "learning_rate": 0.04,
-        "milestones": (0.7, 0.9),
+        "images": 4_800,
+        "learning_rate": 0.08,
+        "milestones": (0.8, 0.95),
         "warmup_images": 400,
         "shorter": (128,),
         "test_shorter": 128,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
@@ -11,7 +12,7 @@ from PIL import Image
 
 from backbones.data.digits import CLASSES, SPLITS
 from backbones.running.atomic_write import write_json, write_text
-from detection.data.digits import SIZE, Scene, digit_scenes
+from detection.data.digits import SCENES, SIZE, Scene, compose_scene
 
 
 def write_coco(root: Path, limit: int | None = None) -> None:
@@ -20,7 +21,7 @@ def write_coco(root: Path, limit: int | None = None) -> None:
         images, annotations = [], []
         folder = root / split
         folder.mkdir(parents=True, exist_ok=True)
-        for number, scene in enumerate(digit_scenes(split)[:limit], start=1):
+        for number, scene in enumerate(_scenes(split, limit), start=1):
             name = f"{number:06d}.png"
             Image.fromarray(scene.image).save(folder / name)
             images.append({"id": number, "file_name": name, "height": SIZE, "width": SIZE})
@@ -28,6 +29,11 @@ def write_coco(root: Path, limit: int | None = None) -> None:
         categories = [{"id": label + 1, "name": name} for label, name in enumerate(CLASSES)]
         content = {"images": images, "annotations": annotations, "categories": categories}
         write_json(root / "annotations" / f"instances_{split}.json", content)
+
+
+def _scenes(split: str, limit: int | None) -> Iterator[Scene]:
+    count = SCENES[split] if limit is None else min(limit, SCENES[split])
+    return (compose_scene(split, number) for number in range(count))
 
 
 def _coco_objects(scene: Scene, image: int, written: int) -> list[dict[str, Any]]:
@@ -57,7 +63,7 @@ def write_voc(root: Path, limit: int | None = None) -> None:
         (root / folder).mkdir(parents=True, exist_ok=True)
     for split in SPLITS:
         names = []
-        for number, scene in enumerate(digit_scenes(split)[:limit], start=1):
+        for number, scene in enumerate(_scenes(split, limit), start=1):
             name = f"{split}_{number:06d}"
             Image.fromarray(scene.image).save(root / "JPEGImages" / f"{name}.png")
             write_text(root / "Annotations" / f"{name}.xml", _voc_xml(scene, name))

@@ -1,0 +1,215 @@
+"""What runs share: atomic files, run folders, keyed randomness, learning rates, meters, interrupts, reports."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from backbones.errors import InputError
+from backbones.running import distributed
+from backbones.running.atomic_write import atomic_path, write_json
+from backbones.running.environment import describe_environment, processor_name
+from backbones.running.interrupts import noticing_interrupts
+from backbones.running.keyed_random import fold, generator, uniform
+from backbones.running.learning_rate import Schedule
+from backbones.running.meter import Meter
+from backbones.running.precision import autocast, choose_device, gradient_scaler
+from backbones.running.progress import Progress, logger, progress, start_logging
+from backbones.running.report import Report, new_figure, plot_records
+from backbones.running.run_folder import RunFolder, free_name
+from backbones.running.tensorboard import ScalarWriter
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "sub" / "a.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(RuntimeError), atomic_path(path) as partial:
+        partial.write_text("half")
+        raise RuntimeError
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [item.name for item in path.parent.iterdir()] == ["a.json"]
+
+
+def test_run_folders_are_never_overwritten(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path / "run", {"a": 1, "b": [1, 2]})
+    assert run.read_config() == {"a": 1, "b": [1, 2]}
+    assert "versions" in json.loads((run.path / "env.json").read_text())
+    with pytest.raises(InputError, match="holds a run"):
+        RunFolder.create(tmp_path / "run", {})
+    with pytest.raises(InputError, match="no run to resume"):
+        RunFolder.reopen(tmp_path)
+    assert free_name(tmp_path / "run").name == "run-2"
+    assert free_name(tmp_path / "other").name == "other"
+
+
+def test_records_are_rewound_to_the_saved_state(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path / "run", {})
+    assert run.read_records() == []
+    for step in (1, 2, 3):
+        run.record({"step": step})
+    with run.records.open("a") as stream:
+        stream.write('{"step": 4, "lo')  # a kill in the middle of a line
+    (run.path / "last.pt.partial").write_text("half")
+    again = RunFolder.reopen(run.path)
+    again.remove_leftovers()
+    again.rewind(2)
+    assert [entry["step"] for entry in again.read_records()] == [1, 2]
+    assert not list(run.path.glob("*.partial"))
+
+
+def test_draws_depend_on_their_key_alone() -> None:
+    assert np.array_equal(generator(1, 2).random(3), generator(1, 2).random(3))
+    assert not np.array_equal(generator(1, 2).random(3), generator(2, 1).random(3))
+    assert fold(1, 2) != fold(2, 1)
+    assert 0 <= fold(5) < 2**62
+    keys = torch.tensor([fold(0, 1), fold(0, 2)])
+    numbers = uniform(keys, torch.arange(1000))
+    assert torch.equal(uniform(keys[1:], torch.arange(500, 1000))[0], numbers[1, 500:])
+
+
+def test_draws_are_uniform_and_independent() -> None:
+    numbers = uniform(torch.tensor([fold(3), fold(4)]), torch.arange(20_000))
+    assert numbers.min() >= 0
+    assert numbers.max() < 1
+    counts = torch.histc(numbers[0], 20, 0, 1)
+    assert ((counts - 1000).abs() < 150).all()
+    assert abs(torch.corrcoef(numbers)[0, 1]) < 0.03
+    assert abs(torch.corrcoef(torch.stack((numbers[0, 1:], numbers[0, :-1])))[0, 1]) < 0.03
+
+
+def test_step_schedules_warm_up_and_fall() -> None:
+    schedule = Schedule(0.02, 16, 1000, milestones=(0.5, 0.9), warmup_images=100, warmup_start=0.1)
+    assert schedule.scaled_peak(8) == 0.01
+    assert schedule.at(0, 16) == pytest.approx(0.002)
+    assert schedule.at(50, 16) == pytest.approx(0.02 * 0.55)
+    assert schedule.at(100, 16) == schedule.at(499, 16) == 0.02
+    assert schedule.at(500, 16) == pytest.approx(0.002)
+    assert schedule.at(900, 16) == pytest.approx(0.0002)
+
+
+def test_the_papers_cifar_schedule() -> None:
+    schedule = Schedule(0.1, 128, 64_000 * 128, milestones=(0.5, 0.75))
+    rates = [schedule.at(step * 128, 128) for step in (0, 31_999, 32_000, 47_999, 48_000)]
+    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001])
+
+
+def test_cosine_schedules_end_at_zero() -> None:
+    schedule = Schedule(1.0, 1, 100, shape="cosine")
+    assert schedule.at(0, 1) == 1
+    assert schedule.at(50, 1) == pytest.approx(0.5)
+    assert schedule.at(100, 1) == pytest.approx(0)
+
+
+def test_a_meter_reads_means_and_resumes() -> None:
+    meter = Meter()
+    items = list(meter.timed([1, 2, 3]))
+    meter.add({"a": torch.tensor(1.0), "b": torch.tensor(3.0)})
+    again = Meter()
+    again.restore(meter.state(), torch.device("cpu"))
+    for one in (meter, again):
+        one.add({"a": torch.tensor(3.0), "b": torch.tensor(1.0)})
+        losses, clock = one.read(4)
+        assert losses == {"loss": 4, "a": 2, "b": 2}
+        assert set(clock) == {"images_per_second", "waiting"}
+    assert items == [1, 2, 3]
+
+
+def test_one_process_needs_no_group() -> None:
+    assert (distributed.rank(), distributed.world_size(), distributed.is_main()) == (0, 1, True)
+    assert distributed.gather_objects("a") == ["a"]
+    assert list(distributed.share_of(5)) == [0, 1, 2, 3, 4]
+    value = torch.ones(2)
+    assert distributed.mean_over_processes(value) is value
+    distributed.barrier()
+
+
+def test_devices_and_precisions() -> None:
+    assert choose_device("cpu").type == "cpu"
+    with pytest.raises(InputError, match="not a device"):
+        choose_device("gpu0")
+    if not torch.cuda.is_available():
+        assert choose_device("auto").type == "cpu"
+        with pytest.raises(InputError, match="torch sees no GPU"):
+            choose_device("cuda")
+    with autocast(torch.device("cpu"), "bf16"):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
+    assert not gradient_scaler(torch.device("cpu"), "bf16").is_enabled()
+    assert gradient_scaler(torch.device("cpu"), "fp16").is_enabled()
+
+
+def test_signals_are_noticed_and_handlers_restored() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with noticing_interrupts() as interrupted:
+        assert not interrupted()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert interrupted()
+    assert signal.getsignal(signal.SIGTERM) is before
+    with pytest.raises(KeyboardInterrupt), noticing_interrupts() as interrupted:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interrupted()
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_progress_writes_lines_to_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    start_logging(False, tmp_path / "log.txt")
+    with progress("training", 10, 4) as bar:
+        bar.advance(3)
+        bar.report("loss 1.0")
+    assert "training 7/10  loss 1.0" in capsys.readouterr().err
+    assert "training 7/10  loss 1.0" in (tmp_path / "log.txt").read_text()
+    start_logging(True)
+    logger.info("unheard")
+    logger.warning("heard")
+    assert capsys.readouterr().err.endswith("heard\n")
+    assert Progress("a", 10_000_000, 0)._remaining() == "?"
+
+
+def test_a_terminal_gets_a_bar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start_logging(False, tmp_path / "log.txt")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    with progress("training", 3) as bar:
+        assert all(h.level == logging.WARNING for h in logger.handlers if not isinstance(h, logging.FileHandler))
+        bar.advance()
+        bar.report("loss 2.0")
+    assert "loss 2.0" in (tmp_path / "log.txt").read_text()
+
+
+def test_the_environment_names_versions_not_people() -> None:
+    text = json.dumps(describe_environment())
+    assert "torch" in text
+    assert str(Path.home()) not in text
+    assert "cores" in processor_name() or processor_name()
+
+
+def test_reports_are_one_file_without_addresses(tmp_path: Path) -> None:
+    report = Report("A <title>")
+    report.heading("Numbers")
+    report.paragraph("1 < 2")
+    report.table({"AP": 0.51234, "images": 3})
+    records = [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0, "AP": 0.5}]
+    report.plot(plot_records(records, ["loss", "AP", "absent"], "curves"), "Curves", tmp_path / "plots" / "c.png")
+    report.pictures([(np.zeros((4, 4, 3), np.uint8), 'a "picture"')], 100)
+    report.write(tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text()
+    assert "A &lt;title&gt;" in text
+    assert "0.5123" in text
+    assert text.count("data:image/") == 2
+    assert "http" not in text
+    assert (tmp_path / "plots" / "c.png").stat().st_size > 1000
+    assert len(new_figure(4, 2, columns=2)[1]) == 2
+
+
+def test_tensorboard_files_are_written_where_it_is_installed(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    ScalarWriter(tmp_path, wanted=False).write(1, {"a": 1.0})
+    assert not list(tmp_path.iterdir())
+    ScalarWriter(tmp_path, wanted=True).write(1, {"a": 1.0})
+    assert list((tmp_path / "tensorboard").iterdir())

@@ -1,0 +1,232 @@
+"""Weights: torchvision's give torchvision's outputs, ours survive a round trip, and bad files are refused."""
+
+from __future__ import annotations
+
+import json
+import lzma
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from safetensors.torch import load_file, save_file
+
+from backbones import build_backbone, load_weights, save_weights
+from backbones.batch_norm import freeze_batch_norm
+from backbones.classifier import load_classifier
+from backbones.convention import InputConvention
+from backbones.errors import InputError
+from backbones.weights.loading import read_weights
+from backbones.weights.model_file import read_metadata, read_model, task_of, write_model
+from backbones.weights.published import fetch_published
+from tests.backbones.test_batch_norm import randomize_norms
+
+TORCHVISION = {
+    "resnet18": "resnet18", "resnet34": "resnet34", "resnet50_v15": "resnet50", "resnet101_v15": "resnet101",
+    "resnet152_v15": "resnet152", "vgg16": "vgg16", "vgg19": "vgg19",
+}  # fmt: skip
+
+
+def torchvision_net(name: str) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return randomize_norms(torchvision.models.get_model(TORCHVISION[name], weights=None)).eval()
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_torchvision_weights_give_torchvision_logits(name: str, tmp_path: Path) -> None:
+    theirs = torchvision_net(name)
+    torch.save(theirs.state_dict(), tmp_path / "weights.pth")
+    ours = build_backbone(name).eval()
+    assert load_weights(ours, tmp_path / "weights.pth").convention.resize == 256
+    x = torch.randn(2, 3, 96, 96)
+    with torch.no_grad():
+        assert (ours(x) - theirs(x)).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("name", ["resnet50", "resnet101", "resnet152"])
+def test_the_other_stride_placement_is_refused_by_name(name: str, tmp_path: Path) -> None:
+    torch.save(torchvision_net(f"{name}_v15").state_dict(), tmp_path / "weights.pth")
+    with pytest.raises(InputError, match=f"use {name}_v15"):
+        load_weights(build_backbone(name), tmp_path / "weights.pth")
+
+
+def test_our_own_files_remember_the_stride(tmp_path: Path) -> None:
+    save_weights(build_backbone("resnet50", 5), tmp_path / "w.safetensors", "resnet50")
+    with pytest.raises(InputError, match="use resnet50"):
+        load_weights(build_backbone("resnet50_v15", 5), tmp_path / "w.safetensors")
+
+
+def test_compressed_half_precision_with_wrappers_loads(tmp_path: Path) -> None:
+    theirs = torchvision_net("resnet18")
+    half = {f"module._orig_mod.{name}": value.half() for name, value in theirs.state_dict().items()}
+    torch.save(half, tmp_path / "w.pth")
+    (tmp_path / "w.pth.xz").write_bytes(lzma.compress((tmp_path / "w.pth").read_bytes(), preset=0))
+    ours = build_backbone("resnet18")
+    load_weights(ours, tmp_path / "w.pth.xz")
+    assert torch.equal(ours.stem.conv.weight, theirs.conv1.weight.half().float())
+
+
+def test_a_headless_frozen_network_takes_the_body_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    torch.save(torchvision_net("resnet18").state_dict(), tmp_path / "w.pth")
+    network = freeze_batch_norm(build_backbone("resnet18", 0))
+    with caplog.at_level("INFO", "shortcut"):
+        load_weights(network, tmp_path / "w.pth")
+    assert "100 of 100 tensors" in caplog.text
+
+
+def test_a_round_trip_keeps_everything(tmp_path: Path) -> None:
+    network = randomize_norms(build_backbone("resnet20", 3))
+    picture = torch.rand(3, 32, 32) * 255
+    convention = InputConvention((1.0, 2.0, 3.0), (4.0, 5.0, 6.0), size=(32, 32))
+    path = save_weights(
+        network, tmp_path / "w.safetensors", "resnet20", convention=convention, classes=("a", "b", "c"),
+        mean_image=picture, recipe="paper", metrics={"top1_error": 8.75},
+    )  # fmt: skip
+    weights = read_weights(path)
+    assert (weights.convention, weights.classes, weights.backbone) == (convention, ("a", "b", "c"), "resnet20")
+    assert torch.equal(weights.mean_image, picture)
+    classifier = load_classifier(path)
+    pixels = torch.randint(0, 256, (2, 3, 32, 32))
+    with torch.no_grad():
+        expected = network.eval()((pixels - picture) / torch.tensor([4.0, 5.0, 6.0]).reshape(3, 1, 1))
+        assert torch.allclose(classifier(pixels), expected, atol=1e-5)
+    assert read_metadata(path)["metrics"] == {"top1_error": 8.75}
+    assert task_of(path) == "classification"
+
+
+def test_missing_and_misshapen_tensors_are_named(tmp_path: Path) -> None:
+    state = torchvision_net("resnet18").state_dict()
+    torch.save({k: v for k, v in state.items() if k != "layer4.1.conv2.weight"}, tmp_path / "short.pth")
+    with pytest.raises(InputError, match=r"1 tensors are missing: conv5_x.1.conv2.weight"):
+        load_weights(build_backbone("resnet18"), tmp_path / "short.pth")
+    torch.save({**state, "layer4.9.conv1.weight": state["conv1.weight"]}, tmp_path / "long.pth")
+    with pytest.raises(InputError, match=r"left over: conv5_x.9.conv1.weight"):
+        load_weights(build_backbone("resnet18"), tmp_path / "long.pth")
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(InputError, match=r"fc.bias has another shape|fc.weight has another shape"):
+        load_weights(build_backbone("resnet18", 7), tmp_path / "w.pth")
+
+
+def test_files_that_could_run_code_are_not_loaded(tmp_path: Path) -> None:
+    class Payload:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return print, ("ran",)
+
+    torch.save({"conv1.weight": Payload()}, tmp_path / "evil.pth")
+    with pytest.raises(InputError, match="could run code"):
+        read_weights(tmp_path / "evil.pth")
+    (tmp_path / "evil.pkl").write_bytes(pickle.dumps({"a": Payload()}))
+    with pytest.raises(InputError):
+        read_weights(tmp_path / "evil.pkl")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a file", b"PK\x03\x04broken"])
+def test_damaged_torch_files_are_refused(content: bytes, tmp_path: Path) -> None:
+    for name in ("w.pth", "w.pth.xz"):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=name):
+            read_weights(tmp_path / name)
+
+
+def test_other_contents_are_refused(tmp_path: Path) -> None:
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(InputError, match="holds list"):
+        read_weights(tmp_path / "list.pth")
+    torch.save({"a": torch.zeros(1)}, tmp_path / "strange.pth")
+    with pytest.raises(InputError, match="parameter names"):
+        read_weights(tmp_path / "strange.pth")
+    with pytest.raises(InputError, match="no such file"):
+        read_weights(tmp_path / "absent.pth")
+
+
+def test_altered_and_foreign_safetensors_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    write_model(path, {"a": torch.zeros(3)}, {"task": "classification"})
+    assert read_model(path)[0]["a"].tolist() == [0, 0, 0]
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-4] + b"\x00\x00\x80\x3f")
+    with pytest.raises(InputError, match="checksum"):
+        read_model(path)
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="not a complete safetensors"):
+        read_model(path)
+    save_file({"a": torch.zeros(1)}, path)
+    with pytest.raises(InputError, match="no metadata"):
+        read_model(path)
+    with pytest.raises(InputError, match="no such file"):
+        read_model(tmp_path / "absent.safetensors")
+    save_file({"a": torch.zeros(1)}, path, metadata={"shortcut": json.dumps({"format": 99})})
+    with pytest.raises(InputError, match="newer"):
+        read_metadata(path)
+
+
+def test_a_checksum_in_the_name_is_checked(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    write_model(path, {"a": torch.zeros(3)}, {"task": "classification"})
+    prefix = read_metadata(path)["sha256"][:8]
+    right, wrong = tmp_path / f"net-{prefix}.safetensors", tmp_path / "net-00000000.safetensors"
+    for copy in (right, wrong):
+        copy.write_bytes(path.read_bytes())
+    assert load_file(right)["a"].shape == (3,)
+    read_metadata(right)
+    with pytest.raises(InputError, match="promises checksum"):
+        read_metadata(wrong)
+
+
+def test_a_detector_is_no_classifier(tmp_path: Path) -> None:
+    write_model(tmp_path / "d.safetensors", {"a": torch.zeros(1)}, {"task": "detection"})
+    with pytest.raises(InputError, match="not a classification network"):
+        read_weights(tmp_path / "d.safetensors")
+
+
+def test_a_torchvision_file_needs_its_network_named(tmp_path: Path) -> None:
+    torch.save(torchvision_net("resnet18").state_dict(), tmp_path / "w.pth")
+    with pytest.raises(InputError, match="--arch"):
+        load_classifier(tmp_path / "w.pth")
+    assert load_classifier(tmp_path / "w.pth", "resnet18").classes[:2] == ("0", "1")
+    with pytest.raises(InputError, match="1000 classes, but 2 names"):
+        load_classifier(tmp_path / "w.pth", "resnet18", ("a", "b"))
+
+
+def test_published_weights_are_fetched_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    fetched = []
+
+    def download(url: str, target: str, prefix: str, progress: bool) -> None:
+        fetched.append((url.rsplit("/", 1)[1], prefix))
+        torch.save(torchvision_net("resnet18").state_dict(), target)
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    load_weights(build_backbone("resnet18"), "torchvision://resnet18")
+    fetch_published("resnet18")  # the second time it is there
+    assert len(fetched) == 1
+    name, prefix = fetched[0]
+    assert name == f"resnet18-{prefix}.pth"
+
+
+def test_unreachable_weights_say_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    with pytest.raises(InputError, match=r"resnet50-\w+.pth .*can't be fetched.*--weights FILE"):
+        fetch_published("resnet50_v15")
+    with pytest.raises(InputError, match="no published weights are known for resnet20"):
+        fetch_published("resnet20")
+
+
+@pytest.mark.parametrize(("depth", "arch", "top1"), [(18, "resnet18", 75.0), (50, "resnet50_v15", 91.7)])
+def test_imagenet_weights_classify_real_photographs(shared_data: Path, depth: int, arch: str, top1: float) -> None:
+    from backbones.data.folders import read_class_names, read_folder
+    from backbones.evaluation import center_crop_scores, rates_of
+
+    names = read_class_names(shared_data / "imagenet60/wnids_1000_sorted.txt")
+    file = shared_data / f"imagenet_weights/resnet{depth}_imagenet_torchvision_layout.pth.xz"
+    classifier = load_classifier(file, arch, names)
+    data = read_folder(shared_data / "imagenet60", names)
+    scores = center_crop_scores(classifier.logits, data.pictures(), classifier.convention, 20)
+    rates = rates_of(scores, np.array(data.labels))
+    assert 100 - rates.top1 == pytest.approx(top1, abs=0.1)

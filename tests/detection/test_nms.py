@@ -1,0 +1,99 @@
+"""Batched suppression against torchvision's kernel, on a thousand random, clustered and chained cases."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torchvision.ops import batched_nms, nms
+
+from detection import nms as module
+from detection.nms import nms_by_fixed_point, nms_by_kernel
+
+KINDS = ("random", "clustered", "chained")
+
+
+def cases(kind: str, groups: int, count: int, seed: int) -> torch.Tensor:
+    """Groups of boxes [G, N, 4], sorted by an imagined score."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def rand(*shape: int) -> torch.Tensor:
+        return torch.rand(*shape, generator=generator)
+
+    if kind == "random":
+        center, size = rand(groups, count, 2) * 600, rand(groups, count, 2) * 150 + 10
+    elif kind == "clustered":
+        clusters = rand(groups, 20, 2) * 600
+        choice = torch.randint(20, (groups, count, 1), generator=generator).expand(-1, -1, 2)
+        center = clusters.gather(1, choice) + torch.randn(groups, count, 2, generator=generator) * 12
+        size = rand(groups, count, 2) * 30 + 80
+    else:  # a sliding window: each box overlaps its neighbours, so suppression runs down the whole chain
+        x = torch.linspace(0, 600, count).expand(groups, count) + rand(groups, 1)
+        center, size = torch.stack((x, torch.full_like(x, 300)), -1), torch.full((groups, count, 2), 100.0)
+    return torch.cat((center - size / 2, center + size / 2), -1)
+
+
+def by_torchvision(boxes: torch.Tensor, valid: torch.Tensor, threshold: float) -> torch.Tensor:
+    keep = torch.zeros_like(valid)
+    for group in range(len(boxes)):
+        chosen = valid[group].nonzero()[:, 0]
+        scores = torch.arange(len(chosen), 0, -1.0)
+        keep[group, chosen[nms(boxes[group, chosen], scores, threshold)]] = True
+    return keep
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.7])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_thousand_cases_equal_torchvision(kind: str, threshold: float) -> None:
+    """167 cases for each kind and threshold: 1,002 in all."""
+    boxes = cases(kind, 167, 120, seed=KINDS.index(kind))
+    valid = torch.rand(boxes.shape[:2], generator=torch.Generator().manual_seed(1)) > 0.1
+    expected = by_torchvision(boxes, valid, threshold)
+    for form in (nms_by_kernel, nms_by_fixed_point):
+        keep, exact = form(boxes, valid, threshold)
+        assert torch.equal(keep, expected)
+        assert exact.all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_large_groups_are_cut_into_blocks(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    boxes = cases(kind, 2, 1500, seed=5)
+    valid = torch.ones(boxes.shape[:2], dtype=torch.bool)
+    expected = by_torchvision(boxes, valid, 0.6)
+    for block in (64, 1000, 4096):
+        monkeypatch.setattr(module, "BLOCK", block)
+        assert torch.equal(nms_by_fixed_point(boxes, valid, 0.6)[0], expected)
+
+
+def test_labels_suppress_only_their_own() -> None:
+    boxes = cases("clustered", 3, 200, seed=2)
+    valid = torch.ones(boxes.shape[:2], dtype=torch.bool)
+    labels = torch.randint(0, 4, boxes.shape[:2], generator=torch.Generator().manual_seed(3))
+    for group in range(3):
+        scores = torch.arange(200, 0, -1.0)
+        kept = batched_nms(boxes[group].double(), scores.double(), labels[group], 0.5)
+        expected = torch.zeros(200, dtype=torch.bool)
+        expected[kept] = True
+        for form in (nms_by_kernel, nms_by_fixed_point):
+            assert torch.equal(form(boxes, valid, 0.5, labels)[0][group], expected)
+
+
+def test_a_fixed_number_of_rounds_knows_whether_it_was_enough() -> None:
+    random, chained = cases("random", 4, 300, seed=0), cases("chained", 4, 300, seed=0)
+    boxes = torch.cat((random, chained))
+    valid = torch.ones(boxes.shape[:2], dtype=torch.bool)
+    expected = by_torchvision(boxes, valid, 0.5)
+    keep, exact = nms_by_fixed_point(boxes, valid, 0.5, iterations=12)
+    assert exact.tolist() == [True] * 4 + [False] * 4
+    assert torch.equal(keep[:4], expected[:4])
+    assert not torch.equal(keep[4:], expected[4:])
+    keep, exact = nms_by_fixed_point(boxes, valid, 0.5, iterations=120)
+    assert exact.all()
+    assert torch.equal(keep, expected)
+
+
+def test_nothing_valid_keeps_nothing() -> None:
+    boxes, valid = cases("random", 2, 10, seed=0), torch.zeros(2, 10, dtype=torch.bool)
+    for form in (nms_by_kernel, nms_by_fixed_point):
+        keep, exact = form(boxes, valid, 0.5)
+        assert not keep.any()
+        assert exact.all()
