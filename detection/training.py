@@ -25,9 +25,9 @@ from backbones.running.learning_rate import Schedule
 from backbones.running.meter import Meter
 from backbones.running.precision import autocast, choose_device, gradient_scaler
 from backbones.running.progress import Progress, progress, start_logging
-from backbones.running.run_folder import RunFolder, free_name
+from backbones.running.run_folder import RunFolder
 from backbones.running.tensorboard import ScalarWriter
-from detection.building import build_detector, freeze_stages, save_detector
+from detection.building import build_detector, freeze_stages, load_detector, save_detector
 from detection.data.annotations import DetectionData
 from detection.data.batches import Batch, TrainingBatches
 from detection.data.datasets import read_dataset
@@ -126,8 +126,7 @@ def train(options: TrainingOptions) -> Path:
             run.rewind(state.step)
         _announce(options, data, val, state.detector, run)
         _run(options, state, data, val, run, device)
-        if distributed.is_main():
-            _finish(options, run, val)
+        _finish(options, run, val, device)
         distributed.barrier()
     return run.path
 
@@ -392,26 +391,22 @@ def _announce(
     )  # fmt: skip
 
 
-def _finish(options: TrainingOptions, run: RunFolder, val: DetectionData | None) -> None:
+def _finish(options: TrainingOptions, run: RunFolder, val: DetectionData | None, device: torch.device) -> None:
     """Score the kept weights once more, and write metrics and report."""
-    from detection.building import load_detector
-
     if val is None:
-        run.write_metrics({})
+        if distributed.is_main():
+            run.write_metrics({})
         return
-    detector = load_detector(run.path)
+    detector = load_detector(run.path, str(device))
+    detector.precision = options.precision
     found = detect_all(detector.predict_each, val, _EVALUATION_BATCH)
+    if not distributed.is_main():
+        return
     evaluation: Evaluation = score(found, val.annotations)
-    run.write_metrics({"split": options.val_split, **evaluation.metrics, "per_class": evaluation.per_class})
+    metrics = evaluation.metrics
+    run.write_metrics({"split": options.val_split, **metrics, "per_class": evaluation.per_class})
     facts = {name: value for name, value in dataclasses.asdict(options).items() if value not in (None, "", False)}
     title = f"{options.backbone} {detector.settings.head.upper()} on {options.dataset}"
     write_report(run.report, title, evaluation, found, val, run.read_records(), facts)
-    logger.info("%s %s: AP %.4f, AP50 %.4f", options.dataset, options.val_split, *_two(evaluation.metrics))
+    logger.info("%s %s: AP %.4f, AP50 %.4f", options.dataset, options.val_split, metrics["AP"], metrics["AP50"])
     logger.info("weights: %s   report: %s", run.weights, run.report)
-
-
-def _two(metrics: dict[str, float]) -> tuple[float, float]:
-    return metrics["AP"], metrics["AP50"]
-
-
-__all__ = ["TrainingOptions", "free_name", "train"]

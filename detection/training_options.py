@@ -56,7 +56,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         **_ZOO,
         "batch_size": 8,
         "images": 4_800,
-        "learning_rate": 0.08,
+        "learning_rate": 0.06,
         "milestones": (0.8, 0.95),
         "warmup_images": 400,
         "shorter": (128,),

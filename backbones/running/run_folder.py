@@ -93,10 +93,3 @@ class RunFolder:
     def write_metrics(self, metrics: dict[str, Any]) -> None:
         write_json(self.path / "metrics.json", metrics)
 
-
-def free_name(path: Path) -> Path:
-    """``path``, or ``path-2``, ``path-3``, ... if a run has taken it."""
-    candidate, number = path, 2
-    while (candidate / "config.yaml").exists():
-        candidate, number = path.with_name(f"{path.name}-{number}"), number + 1
-    return candidate
