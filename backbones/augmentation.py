@@ -21,7 +21,7 @@ def crop_and_mirror(images: Tensor, draws: Tensor, mirrored: bool = True) -> Ten
     Returns:
         [B, C, H, W].
     """
-    batch, channels, height, width = images.shape
+    batch, _, height, width = images.shape
     padded = torch.nn.functional.pad(images, (PADDING,) * 4)
     offsets = (draws[:, :2] * (2 * PADDING + 1)).long()
     rows = offsets[:, :1] + torch.arange(height, device=images.device)

@@ -28,11 +28,9 @@ class InputConvention:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> InputConvention:
-        lists = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        lists: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in values.items()}
         return cls(**lists)
 
 
-IMAGENET = InputConvention(
-    mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375), size=(224, 224), resize=256
-)
+IMAGENET = InputConvention(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375), size=(224, 224), resize=256)
 """torchvision's: RGB in [0, 1], minus (0.485, 0.456, 0.406), over (0.229, 0.224, 0.225)."""

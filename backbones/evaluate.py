@@ -39,6 +39,8 @@ class EvaluationOptions(CommandOptions):
 
 def run(options: EvaluationOptions) -> None:
     """Evaluate, print, and write what is asked for."""
+    import numpy as np
+
     from backbones.data.digits import digits_classification
     from backbones.data.folders import read_class_names, read_folder
     from backbones.errors import InputError
@@ -46,8 +48,6 @@ def run(options: EvaluationOptions) -> None:
     from backbones.running.atomic_write import write_json
     from backbones.running.progress import start_logging
     from deploy.models import open_classifier
-
-    import numpy as np
 
     if not options.model:
         raise InputError("give --model: a run folder, a .safetensors, torchvision or .onnx file")

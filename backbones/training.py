@@ -51,9 +51,14 @@ class TrainingState:
 
     def save(self, path: Path) -> None:
         """Write everything, atomically."""
-        parts = {"model": self.model, "optimizer": self.optimizer, "scaler": self.scaler}
-        state: dict[str, Any] = {name: part.state_dict() for name, part in parts.items()}
-        save_checkpoint(path, {**state, "meter": self.meter.state(), "step": self.step})
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "meter": self.meter.state(),
+            "step": self.step,
+        }
+        save_checkpoint(path, state)
 
     def load(self, path: Path, device: torch.device) -> None:
         """The inverse of ``save``."""
@@ -232,7 +237,7 @@ def _prepare(options: TrainingOptions, data: LabelledImages, device: torch.devic
     if options.weights:
         load_weights(network, options.weights)
     model = Classifier(options.arch, network, Normalize(convention, picture), data.classes).to(device)
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(
         model.parameters(), lr=0.0, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=True
     )

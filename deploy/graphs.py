@@ -51,11 +51,11 @@ def detector_graph(detector: Detector) -> DetectorGraph:
     ready = copy.deepcopy(detector).cpu().eval().requires_grad_(False)
     fold_batch_norm(ready)
     ready.operators = portable(NMS_ITERATIONS)
-    return DetectorGraph(ready).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload, no-any-return]
+    return DetectorGraph(ready).to(memory_format=torch.contiguous_format)
 
 
 def classifier_graph(classifier: Classifier) -> ClassifierGraph:
     """A copy of a classifier for export: normalization folded into convolutions."""
     ready = copy.deepcopy(classifier).cpu().eval().requires_grad_(False)
     fold_batch_norm(ready)
-    return ClassifierGraph(ready).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload, no-any-return]
+    return ClassifierGraph(ready).to(memory_format=torch.contiguous_format)

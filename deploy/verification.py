@@ -70,7 +70,9 @@ def verify_detector(detector: Detector, runtime: DetectorRuntime, pictures: Sequ
         checks.append(Check(batch, (images.shape[1], images.shape[2]), same.counted, same.met))
     if not total.counted:
         raise InputError("nothing is detected on the pictures to verify with; give --images DIR with objects to find")
-    summary = f"{total.met} of {total.counted} detections agree ({total.rate:.2%}, at least {LEAST_AGREEMENT:.1%} needed)"
+    summary = (
+        f"{total.met} of {total.counted} detections agree ({total.rate:.2%}, at least {LEAST_AGREEMENT:.1%} needed)"
+    )
     return Verification(tuple(checks), total.rate >= LEAST_AGREEMENT, summary)
 
 

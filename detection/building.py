@@ -52,7 +52,7 @@ def build_detector(settings: DetectorSettings, weights: str | Path | None = None
     )
     predictor = BoxPredictor(head.vector, len(settings.classes))
     detector = Detector(settings, Normalize(settings.convention), head, rpn, predictor)
-    return detector.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return detector.to(memory_format=torch.channels_last)
 
 
 def build_head(backbone: Backbone, settings: DetectorSettings) -> DetectionHead:
@@ -102,6 +102,8 @@ def load_detector(source: str | Path, device: str = "cpu") -> Detector:
     detector = build_detector(DetectorSettings.from_dict(metadata["architecture"]))
     missing, surplus = detector.load_state_dict(tensors, strict=False)
     if missing or surplus:
-        raise InputError(f"{path}: {len(missing)} tensors missing, {len(surplus)} left over; written by another version")
+        raise InputError(
+            f"{path}: {len(missing)} tensors missing, {len(surplus)} left over; written by another version"
+        )
     logger.info("weights: %d of %d tensors from %s", len(tensors), len(tensors), path)
     return detector.to(device).eval()

@@ -55,8 +55,8 @@ def select_proposals(
     fixed = all(isinstance(count, int) for count in counts)
     count = min(settings.before_nms, max(counts)) if fixed else settings.before_nms
     scores, boxes = [], []
-    for level in zip(logits, deltas, anchors, strict=True):
-        level_scores, level_boxes = _best_of_level(*(part.float() for part in level), count)
+    for level_logits, level_deltas, level_anchors in zip(logits, deltas, anchors, strict=True):
+        level_scores, level_boxes = _best_of_level(level_logits.float(), level_deltas.float(), level_anchors, count)
         scores.append(level_scores)
         boxes.append(level_boxes)
     batch, levels = sizes.shape[0], len(scores)

@@ -63,7 +63,7 @@ def write_report(
     report.heading("Classes")
     report.plot(_class_bars(evaluation.per_class), "COCO AP of each class", plots / "classes.png")
     quality = [image_quality(detections, data.annotations, image) for image, detections in enumerate(found)]
-    order = np.argsort(quality, kind="stable")
+    order = np.argsort(quality, kind="stable").tolist()
     report.heading("Worst pictures")
     report.paragraph(f"White: annotated. Coloured: detected with a score of at least {SHOWN_SCORE}.")
     report.pictures(_shown(order[:SHOWN], quality, found, data), width=320)
@@ -77,7 +77,7 @@ def _shown(
 ) -> list[tuple[Picture, str]]:
     drawn = []
     for image in images:
-        picture = data.pictures[int(image)]
+        picture = data.pictures[image]
         picture = draw_detections(
             picture,
             found[image].above(SHOWN_SCORE),

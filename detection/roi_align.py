@@ -102,7 +102,7 @@ class _WeightedSum(torch.autograd.Function):
         return functional.embedding_bag(index, rows, per_sample_weights=weight, mode="sum")
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         index, weight = ctx.saved_tensors
         target, order = torch.sort(index.reshape(-1).int(), stable=True)
         first = torch.searchsorted(target, torch.arange(ctx.row_count, device=target.device, dtype=target.dtype))

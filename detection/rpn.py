@@ -42,6 +42,7 @@ class RegionProposalNetwork(nn.Module):
         self.deltas = nn.Conv2d(channels, anchors.per_position * 4, 1)
         for layer in (self.conv, self.objectness, self.deltas):
             nn.init.normal_(layer.weight, std=0.01)
+            assert layer.bias is not None
             nn.init.zeros_(layer.bias)
 
     def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:

@@ -42,7 +42,6 @@ from detection.settings import (
     DetectorSettings,
     InputSettings,
     ProposalSettings,
-    SamplingSettings,
     default_settings,
 )
 from detection.targets import Targets
@@ -253,7 +252,8 @@ def _options_of_run(options: TrainingOptions) -> TrainingOptions:
     assert options.resume is not None
     saved = RunFolder.reopen(Path(options.resume)).read_config()
     kept = {name: getattr(options, name) for name in ("device", "workers", "quiet", "debug", "resume", "tensorboard")}
-    return TrainingOptions(**{name: tuple(v) if isinstance(v, list) else v for name, v in saved.items()} | kept)
+    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in saved.items()}
+    return TrainingOptions(**{**values, **kept})
 
 
 def _open_run(options: TrainingOptions) -> RunFolder:

@@ -110,9 +110,7 @@ class TrainingOptions(CommandOptions):
     batch_size: int | None = option(None, "images of one step, over all processes", group="recipe")
     iterations: int | None = option(None, "steps; by default the recipe's images / batch size", group="recipe")
     images: int | None = option(None, "images seen in the whole run", group="recipe")
-    learning_rate: float | None = option(
-        None, "for a batch of 16; scaled linearly to the real batch", group="recipe"
-    )
+    learning_rate: float | None = option(None, "for a batch of 16; scaled linearly to the real batch", group="recipe")
     milestones: tuple[float, ...] | None = option(
         None, "parts of the run after which the learning rate falls to a tenth", group="recipe"
     )
@@ -153,11 +151,11 @@ def resolve(options: TrainingOptions) -> TrainingOptions:
         name: value for name, value in RECIPES[options.recipe].items() if getattr(options, name) is None
     }
     options = dataclasses.replace(options, **filled)
-    assert options.batch_size is not None and options.images is not None
+    batch_size = _positive(options, "batch_size")
     if options.iterations is None:
-        options = dataclasses.replace(options, iterations=-(-options.images // options.batch_size))
+        options = dataclasses.replace(options, iterations=-(-_positive(options, "images") // batch_size))
     else:
-        options = dataclasses.replace(options, images=options.iterations * options.batch_size)
+        options = dataclasses.replace(options, images=_positive(options, "iterations") * batch_size)
     every = options.evaluate_every or max(1, -(-_positive(options, "iterations") // 10))
     pretrained = options.weights != "none"
     options = dataclasses.replace(
@@ -168,7 +166,7 @@ def resolve(options: TrainingOptions) -> TrainingOptions:
         batch_norm=options.batch_norm or ("frozen" if pretrained else "trained"),
         output=options.output or str(Path("runs") / f"{_folder_name(options.dataset)}-{options.backbone}"),
     )
-    for name in ("batch_size", "images", "learning_rate", "test_shorter", "longer", "log_every", "evaluate_every"):
+    for name in ("learning_rate", "test_shorter", "longer", "log_every", "evaluate_every"):
         _positive(options, name)
     return options
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backbones.data.arrays import LabelledImages
-from backbones.data.painting import cluttered_background, chalk_color, paint, stroke_coverage
+from backbones.data.painting import chalk_color, cluttered_background, paint, stroke_coverage
 from backbones.errors import InputError
 from backbones.running.keyed_random import generator
 

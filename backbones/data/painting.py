@@ -37,8 +37,8 @@ def stroke_coverage(glyph: NDArray[np.floating], height: int) -> Coverage:
     width = max(2, round((right - left) / scale))
     x = left + (np.arange(-margin, width + margin) + 0.5) * scale
     inside = ((y >= 0) & (y <= 9))[:, None] & ((x >= 0) & (x <= 9))[None]
-    ink = _interpolate(padded, np.clip(y, 0, 9), np.clip(x, 0, 9))
-    return np.clip((ink - _FAINT) / (_FULL - _FAINT), 0, 1) * inside
+    field = _interpolate(padded, np.clip(y, 0, 9), np.clip(x, 0, 9))
+    return np.asarray(np.clip((field - _FAINT) / (_FULL - _FAINT), 0, 1) * inside)
 
 
 def _interpolate(image: NDArray[np.floating], y: NDArray[np.floating], x: NDArray[np.floating]) -> Coverage:

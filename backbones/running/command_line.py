@@ -15,6 +15,7 @@ import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from backbones.errors import InputError, did_you_mean
@@ -79,10 +80,7 @@ def run_command(
     """
     options = parse(options_class, description, examples, argv)
     try:
-        if isinstance(body, str):
-            module_name, function_name = body.split(":")
-            body = getattr(import_module(module_name), function_name)
-        body(options)
+        _function(body)(options)
     except (KeyboardInterrupt, Interrupted) as stop:
         print(f"interrupted{f': {stop}' if str(stop) else ''}", file=sys.stderr)
         return INTERRUPTED
@@ -92,6 +90,14 @@ def run_command(
         print(f"error: {_one_line(error)}", file=sys.stderr)
         return FAILED
     return 0
+
+
+def _function(body: str | Callable[[Options], object]) -> Callable[[Options], object]:
+    if not isinstance(body, str):
+        return body
+    module_name, function_name = body.split(":")
+    function: Callable[[Options], object] = getattr(import_module(module_name), function_name)
+    return function
 
 
 def parse(
@@ -137,7 +143,7 @@ def read_config(options_class: type[Options], path: str) -> dict[str, Any]:
     import yaml
 
     try:
-        with open(path, encoding="utf-8") as stream:
+        with Path(path).open(encoding="utf-8") as stream:
             values = yaml.safe_load(stream) or {}
     except OSError as error:
         raise InputError(f"--config {path}: {error.strerror}") from error

@@ -67,7 +67,9 @@ def read_weights(source: str | Path) -> BackboneWeights:
     tensors = {name: value for name, value in read_torch_file(path).items() if isinstance(value, Tensor)}
     tensors = without_wrappers(tensors)
     if not is_torchvision(tensors):
-        raise InputError(f"{path}: the parameter names are not torchvision's; known are torchvision's and our own files")
+        raise InputError(
+            f"{path}: the parameter names are not torchvision's; known are torchvision's and our own files"
+        )
     stride = "3x3" if "layer1.0.conv3.weight" in tensors else None
     return BackboneWeights(from_torchvision(tensors), f"{path} (torchvision's)", IMAGENET, stride_on=stride)
 

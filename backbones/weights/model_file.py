@@ -72,7 +72,9 @@ def read_metadata(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: format {metadata['format']} is newer than this version reads ({FORMAT}); update")
     named = re.search(r"-([0-9a-f]{8})$", path.stem)
     if named and not metadata["sha256"].startswith(named[1]):
-        raise InputError(f"{path}: the file's name promises checksum {named[1]}..., it holds {metadata['sha256'][:8]}...")
+        raise InputError(
+            f"{path}: the file's name promises checksum {named[1]}..., it holds {metadata['sha256'][:8]}..."
+        )
     return metadata
 
 

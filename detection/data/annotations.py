@@ -87,12 +87,8 @@ class Annotations:
         ids = dict(zip(self.classes, self.category_ids, strict=True))
         free = max(self.category_ids, default=0) + 1
         category_ids = tuple(ids.get(name, free + label) for label, name in enumerate(classes))
-        objects = Objects(
-            self.objects.boxes, mapping[self.objects.labels], self.objects.ignored, self.objects.areas
-        )
-        return Annotations(
-            self.names, self.image_ids, self.sizes, self.first, objects, tuple(classes), category_ids
-        )
+        objects = Objects(self.objects.boxes, mapping[self.objects.labels], self.objects.ignored, self.objects.areas)
+        return Annotations(self.names, self.image_ids, self.sizes, self.first, objects, tuple(classes), category_ids)
 
 
 class Pictures(Protocol):

@@ -49,7 +49,12 @@ class TrainingBatches(Dataset[Batch]):
     """
 
     def __init__(
-        self, data: DetectionData, planner: BatchPlanner, rank: int = 0, world_size: int = 1, learn_ignored: bool = False
+        self,
+        data: DetectionData,
+        planner: BatchPlanner,
+        rank: int = 0,
+        world_size: int = 1,
+        learn_ignored: bool = False,
     ) -> None:
         self.data, self.planner = data, planner
         self.rank, self.world_size = rank, world_size

@@ -43,7 +43,9 @@ def read_coco(root: Path, split: str, classes: Sequence[str] | None = None) -> t
     known = {image["id"] for image in content["images"]}
     for item in content["annotations"]:
         if item["image_id"] not in known:
-            faults.append(Fault(path.name, f"annotation {item.get('id')} is of unknown image {item['image_id']}", "box"))
+            faults.append(
+                Fault(path.name, f"annotation {item.get('id')} is of unknown image {item['image_id']}", "box")
+            )
         elif item["category_id"] not in every:
             faults.append(Fault(path.name, f"annotation {item.get('id')} has unknown category", "box"))
         elif item["category_id"] in labels:

@@ -18,7 +18,8 @@ from detection.data.digits import SCENES, SIZE, Scene, compose_scene
 def write_coco(root: Path, limit: int | None = None) -> None:
     """``annotations/instances_SPLIT.json`` with run-length masks, and ``SPLIT/*.png``. Category ids start at 1."""
     for split in SPLITS:
-        images, annotations = [], []
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
         folder = root / split
         folder.mkdir(parents=True, exist_ok=True)
         for number, scene in enumerate(_scenes(split, limit), start=1):

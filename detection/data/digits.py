@@ -82,9 +82,7 @@ def compose_scene(split: str, number: int) -> Scene:
     )
 
 
-def _find_spot(
-    rng: np.random.Generator, strokes: NDArray[np.bool_], placed: list[_Placed]
-) -> tuple[int, int] | None:
+def _find_spot(rng: np.random.Generator, strokes: NDArray[np.bool_], placed: list[_Placed]) -> tuple[int, int] | None:
     """A place (top, left) for a digit that hides no other too much, or None after some tries."""
     height, width = strokes.shape
     x1, y1, x2, y2 = _extent(strokes)
@@ -109,7 +107,7 @@ def _overlap(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> floa
 def _still_visible(other: _Placed, strokes: NDArray[np.bool_], top: int, left: int) -> bool:
     height, width = strokes.shape
     hidden = np.count_nonzero(other.mask[top : top + height, left : left + width] & strokes)
-    return np.count_nonzero(other.mask) - hidden >= VISIBLE * other.whole
+    return bool(np.count_nonzero(other.mask) - hidden >= VISIBLE * other.whole)
 
 
 def _extent(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:

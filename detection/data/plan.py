@@ -12,7 +12,7 @@ from backbones.images import Size, fit_size, padded_size
 from backbones.running.keyed_random import generator
 
 GROUPED_BATCHES = 32
-"""Portrait and landscape images are separated among so many batches at a time; larger would make the order less random."""
+"""Portrait and landscape images are separated among so many batches at a time; more would shuffle less."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class BatchPlanner:
             by_aspect = images[np.argsort(self._portrait[images], kind="stable")].reshape(GROUPED_BATCHES, -1)
             shuffled = generator(self.seed, group, len(self.sizes)).permutation(GROUPED_BATCHES)
             self._group = (group, by_aspect[shuffled])
-        return self._group[1][within]
+        return np.asarray(self._group[1][within])
 
     def _size(self, image: int) -> Size:
         height, width = self.sizes[image]

@@ -16,12 +16,6 @@ from detection.data.annotations import AnnotationBuilder, DetectionData, Picture
 from detection.data.faults import Fault, box_fault, clipped
 from detection.data.splits import seeded_split
 
-CLASSES = (
-    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
-    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
-)  # fmt: skip
-"""The twenty classes of PASCAL VOC, in their own order."""
-
 _LARGEST_XML = 5_000_000
 
 
@@ -34,7 +28,8 @@ def read_voc(root: Path, split: str, classes: Sequence[str] | None = None) -> tu
     Args:
         root: the folder that holds ``Annotations``.
         split: a file of ``ImageSets/Main``; without that folder, ``train`` or ``val`` of a seeded division.
-        classes: names in the order of the labels; by default those that occur, VOC's own order or sorted.
+        classes: names in the order of the labels; by default those that occur, sorted
+            (VOC's own twenty are in alphabetical order too).
 
     Returns:
         The data, and what was left out or is missing.
@@ -102,8 +97,8 @@ def _parse(path: Path, faults: list[Fault]) -> Element | None:
 
 
 def _classes_in(trees: Any) -> tuple[str, ...]:
-    names = {(item.findtext("name") or "").strip() for tree in trees for item in tree.findall("object")} - {""}
-    return CLASSES if names <= set(CLASSES) else tuple(sorted(names))
+    names = {(item.findtext("name") or "").strip() for tree in trees for item in tree.findall("object")}
+    return tuple(sorted(names - {""}))
 
 
 def _size(tree: Element, picture: Path) -> Size:

@@ -57,9 +57,7 @@ class FPNHead(DetectionHead):
 
     def pool(self, features: Sequence[Tensor], boxes: Tensor, roi_align: Callable[..., Tensor]) -> Tensor:
         strides = self.strides[: len(self.maps)]
-        pooled: Tensor = roi_align(
-            features[: len(self.maps)], strides, boxes, level_of(boxes, strides), self.settings
-        )
+        pooled: Tensor = roi_align(features[: len(self.maps)], strides, boxes, level_of(boxes, strides), self.settings)
         return pooled
 
     def vectors(self, pooled: Tensor) -> Tensor:

@@ -123,8 +123,7 @@ def as_coco_truth(annotations: Annotations) -> dict[str, Any]:
         )
     ]
     categories = [
-        {"id": number, "name": name}
-        for number, name in zip(annotations.category_ids, annotations.classes, strict=True)
+        {"id": number, "name": name} for number, name in zip(annotations.category_ids, annotations.classes, strict=True)
     ]
     return {"images": images, "annotations": items, "categories": categories}
 

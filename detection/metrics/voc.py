@@ -69,9 +69,7 @@ def evaluate_voc(annotations: Annotations, found: Sequence[Detections], threshol
     return [_class_curve(annotations, found, label, threshold) for label in range(len(annotations.classes))]
 
 
-def _class_curve(
-    annotations: Annotations, found: Sequence[Detections], label: int, threshold: float
-) -> ClassCurve:
+def _class_curve(annotations: Annotations, found: Sequence[Detections], label: int, threshold: float) -> ClassCurve:
     scores, right, counted, objects = [], [], [], 0
     for image, detections in enumerate(found):
         truth = annotations.of(image)
@@ -89,9 +87,7 @@ def _class_curve(
     order = np.argsort(-all_scores, kind="stable")
     order = order[np.concatenate(counted)[order]]
     hits = np.cumsum(all_right[order])
-    return ClassCurve(
-        all_scores[order], hits / max(objects, 1), hits / np.arange(1, len(order) + 1), objects
-    )
+    return ClassCurve(all_scores[order], hits / max(objects, 1), hits / np.arange(1, len(order) + 1), objects)
 
 
 def _claim(

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from backbones.blocks import BasicBlock, Bottleneck, PaddedShortcut, ProjectionShortcut, make_shortcut
-from backbones.normalization import Normalize, zero_outside
 from backbones.convention import IMAGENET, InputConvention
+from backbones.normalization import Normalize, zero_outside
 
 
 def _zero(module: nn.Module) -> None:
@@ -34,9 +34,7 @@ def test_option_a_subsamples_and_appends_zero_channels() -> None:
 
 
 def test_options_choose_the_right_shortcut() -> None:
-    kinds = {
-        option: (type(make_shortcut(option, 8, 8, 1)), type(make_shortcut(option, 8, 16, 2))) for option in "ABC"
-    }
+    kinds = {option: (type(make_shortcut(option, 8, 8, 1)), type(make_shortcut(option, 8, 16, 2))) for option in "ABC"}
     assert kinds == {
         "A": (nn.Identity, PaddedShortcut),
         "B": (nn.Identity, ProjectionShortcut),

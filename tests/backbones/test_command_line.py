@@ -69,7 +69,15 @@ def test_help_shows_groups_defaults_choices_and_examples(capsys: pytest.CaptureF
         parsed("--help")
     assert stop.value.code == 0
     text = capsys.readouterr().out
-    for part in ("things:", "output:", "(default: 0.5)", "{apple,banana,a}", "examples:\n  do it", "--no-fast", "100 %"):
+    for part in (
+        "things:",
+        "output:",
+        "(default: 0.5)",
+        "{apple,banana,a}",
+        "examples:\n  do it",
+        "--no-fast",
+        "100 %",
+    ):
         assert part in text
 
 

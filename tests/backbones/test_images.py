@@ -123,7 +123,7 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InputError, match=name):
             read_image(tmp_path / name)
-    with pytest.raises(InputError, match="absent.jpg: no such file"):
+    with pytest.raises(InputError, match=r"absent\.jpg: no such file"):
         read_image(tmp_path / "absent.jpg")
     with pytest.raises(InputError, match="upload: not a"):
         read_image(b"hello", name="upload")

@@ -80,7 +80,15 @@ def test_per_pixel_means_are_measured() -> None:
 def test_a_run_leaves_a_whole_folder(tmp_path: Path) -> None:
     run = train(TrainingOptions(output=str(tmp_path / "run"), **SMALL))
     names = {path.name for path in run.iterdir()}
-    assert {"config.yaml", "env.json", "metrics.jsonl", "metrics.json", "log.txt", "model.safetensors", "last.pt"} <= names
+    assert {
+        "config.yaml",
+        "env.json",
+        "metrics.jsonl",
+        "metrics.json",
+        "log.txt",
+        "model.safetensors",
+        "last.pt",
+    } <= names
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [record["step"] for record in records] == [3, 4, 6, 6]
     classifier = load_classifier(run)
@@ -89,9 +97,7 @@ def test_a_run_leaves_a_whole_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("recipe", ["paper", "quick"])
-def test_an_interrupted_run_resumes_bit_for_bit(
-    recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_run_resumes_bit_for_bit(recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = {**SMALL, "recipe": recipe}
     whole = train(TrainingOptions(output=str(tmp_path / "whole"), **small))
     steps = []

@@ -84,7 +84,9 @@ def test_crowds_are_no_background() -> None:
     assert not matches.positive.any() or (matches.matched == 1).all()
 
 
-def obvious_draw(positive: list[bool], negative: list[bool], random: list[float], count: int, fraction: float) -> set[int]:
+def obvious_draw(
+    positive: list[bool], negative: list[bool], random: list[float], count: int, fraction: float
+) -> set[int]:
     def best(flags: list[bool], most: int) -> list[int]:
         return sorted((i for i, flag in enumerate(flags) if flag), key=lambda i: -random[i])[:most]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -159,7 +160,7 @@ def test_areas_and_eleven_points_by_definition(hits: list[bool], extra: int) -> 
         return max((p for r, p in zip(recall, precision, strict=True) if r >= at), default=0.0)
 
     steps = sorted({0.0, *recall})
-    expected = sum((high - low) * best(high) for low, high in zip(steps, steps[1:], strict=False))
+    expected = sum((high - low) * best(high) for low, high in pairwise(steps))
     assert area_ap(recall, precision) == pytest.approx(expected)
     assert eleven_point_ap(recall, precision) == pytest.approx(np.mean([best(t) for t in np.linspace(0, 1, 11)]))
 
@@ -186,10 +187,10 @@ def test_per_class_numbers_keep_their_names_whatever_the_ids() -> None:
 
 
 def test_every_image_is_asked_once_and_answers_find_their_place() -> None:
-    annotations, found = made_case(1)
+    _, found = made_case(1)
 
     class Data:
-        pictures = list(range(12))
+        pictures = range(12)
 
         def __len__(self) -> int:
             return 12

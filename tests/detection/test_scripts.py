@@ -1,0 +1,203 @@
+"""The commands, as a user types them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from backbones import build_backbone, save_weights
+from backbones import evaluate as classify
+from backbones import train as pretrain
+from backbones.analyze import main as analyze
+from backbones.convention import InputConvention
+from backbones.errors import InputError
+from detection import check, evaluate, predict, write_digits
+from detection import train as train_script
+from detection.building import save_detector
+from detection.detections import Detections
+from detection.drawing import class_color, draw_detections
+from detection.prediction import distinct_names, find_pictures
+from tests.detection.builders import small_detector, write_voc_folder
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A detector that finds many things everywhere."""
+    detector = small_detector(classes=("cat", "dog", "ox"))
+    with torch.no_grad():
+        detector.predictor.classes.weight.normal_(0, 1)
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    save_detector(detector, path)
+    return path
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> Path:
+    folder = tmp_path / "voc"
+    return write_voc_folder(folder, {f"p{n}": [("cat", (5, 5, 40, 45)), ("dog", (20, 10, 60, 60))] for n in range(12)})
+
+
+def test_training_as_typed(run_script: Run, photographs: Path, tmp_path: Path) -> None:
+    command = (
+        "detection/train.py", "--dataset", f"voc:{photographs}", "--backbone", "resnet20", "--weights", "none",
+        "--recipe", "digits", "--iterations", "2", "--batch-size", "2", "--output", "out", "--device", "cpu",
+    )  # fmt: skip
+    run = run_script(*command, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert "learning rate: 0.0075 (0.06 for 16 images, scaled to 2); 2 iterations, 4 images" in run.stderr
+    assert (tmp_path / "out" / "report.html").exists()
+    again = run_script(*command, cwd=tmp_path)
+    assert (again.returncode, again.stderr.splitlines()[-1]) == (
+        1, "error: out: holds a run; go on with it by --resume, or choose another --output",
+    )  # fmt: skip
+
+
+def test_evaluation_prints_and_writes(
+    model: Path, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {name: tmp_path / f"{name}.json" for name in ("output", "detections")}
+    arguments = ["--model", model, "--dataset", f"voc:{photographs}", "--quiet", "--device", "cpu"]
+    for name, file in files.items():
+        arguments += [f"--{name}", file]
+    assert evaluate.main([*map(str, arguments), "--report", str(tmp_path / "r.html")]) == 0
+    text = capsys.readouterr().out
+    assert "AP50 " in text
+    assert "ox             no ground truth" in text
+    metrics = json.loads(files["output"].read_text())
+    assert set(metrics["per_class"]) == {"cat", "dog", "ox"}
+    results = json.loads(files["detections"].read_text())
+    assert {"image_id", "category_id", "bbox", "score"} == set(results[0])
+    assert "Worst pictures" in (tmp_path / "r.html").read_text()
+
+
+def test_evaluation_refuses_other_classes(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_voc_folder(tmp_path / "v", {f"p{n}": [("zebra", (5, 5, 40, 45))] for n in range(12)})
+    assert evaluate.main(["--model", str(model), "--dataset", f"voc:{folder}", "--quiet"]) == 1
+    assert "the model does not know: zebra" in capsys.readouterr().err
+    assert evaluate.main(["--quiet"]) == 1
+    assert "give --model" in capsys.readouterr().err
+
+
+def test_prediction_draws_and_writes(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pictures = tmp_path / "in"
+    (pictures / "sub").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name, size in (("a.jpg", (60, 90)), ("sub/a.png", (128, 128)), ("grey.png", (50, 50))):
+        image = Image.fromarray(rng.integers(0, 255, (*size, 3), np.uint8))
+        (image.convert("L") if name == "grey.png" else image).save(pictures / name)
+    (pictures / "broken.jpg").write_bytes(b"nothing")
+    out = tmp_path / "out"
+    arguments = ["--model", str(model), str(pictures), "--output", str(out), "--threshold", "0.1", "--enlarge", "2"]
+    assert predict.main([*arguments, "--quiet", "--device", "cpu"]) == 1
+    captured = capsys.readouterr()
+    assert "broken.jpg: not a JPEG" in captured.err
+    assert "1 of 4 pictures could not be read; the others are done" in captured.err
+    assert {path.name for path in out.iterdir()} == {"a.png", "a-2.png", "grey.png", "detections.json"}
+    assert Image.open(out / "a.png").size == (180, 120)
+    listing = json.loads((out / "detections.json").read_text())
+    assert listing["classes"] == ["cat", "dog", "ox"]
+    assert [Path(entry["file"]).name for entry in listing["pictures"]] == ["a.jpg", "grey.png", "a.png"]
+    first = listing["pictures"][0]["detections"][0]
+    assert set(first) == {"class", "score", "box"}
+    assert first["score"] >= 0.1
+
+
+def test_prediction_needs_pictures(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for inputs, message in (([str(tmp_path)], "no pictures given"), (["absent.jpg"], "absent.jpg: no such file")):
+        assert predict.main(["--model", str(model), *inputs, "--quiet"]) == 1
+        assert message in capsys.readouterr().err
+    assert predict.main(["a.jpg", "--quiet"]) == 1
+    with pytest.raises(InputError, match="no pictures"):
+        find_pictures([])
+
+
+def test_drawn_copies_have_distinct_names() -> None:
+    names = distinct_names([Path("a/x.jpg"), Path("b/x.png"), Path("x-2.png"), Path("y.png")])
+    assert len(set(names.values())) == 4
+
+
+def test_boxes_are_drawn_in_class_colours_with_labels_inside() -> None:
+    black = np.zeros((200, 300, 3), np.uint8)
+    found = Detections(np.array([[100.0, 80, 180, 160], [280, 2, 300, 30]]), np.array([0.9, 0.8]), np.array([0, 1]))
+    drawn = draw_detections(black, found, ("cat", "a rather long name"), truth=[[10, 10, 20, 20]])
+    assert drawn.shape == black.shape
+    assert tuple(drawn[120, 100]) == class_color(0)
+    assert tuple(drawn[15, 10]) == (255, 255, 255)
+    label = drawn[60:80, 95:185].reshape(-1, 3)
+    assert (label == class_color(0)).all(1).sum() > 200  # the field behind the text, above the box
+    assert not black.any()
+    assert draw_detections(black, found, ("a", "b"), enlarge=3).shape == (600, 900, 3)
+
+
+def test_the_check_lists_faults(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_voc_folder(tmp_path / "v", {f"p{n}": [("cat", (5, 5, 40, 45))] for n in range(12)})
+    (folder / "ImageSets/Main").mkdir(parents=True)
+    (folder / "ImageSets/Main/train.txt").write_text("\n".join(f"p{n}" for n in range(12)))
+    assert check.main(["--dataset", f"voc:{folder}"]) == 0
+    assert "0 boxes are left out, 0 files are faulty" in capsys.readouterr().out
+    (folder / "JPEGImages/p1.png").write_bytes(b"nothing")
+    text = (folder / "Annotations/p2.xml").read_text()
+    (folder / "Annotations/p2.xml").write_text(text.replace("<xmax>40", "<xmax>5"))
+    assert check.main(["--dataset", f"voc:{folder}"]) == 1
+    output = capsys.readouterr()
+    assert "file  p1.png: not a JPEG" in output.out
+    assert "box  Annotations/p2.xml: cat: box (5, 5, 5, 45) has no area" in output.out
+    assert "1 boxes are left out, 1 files are faulty" in output.out
+    assert "must be mended" in output.err
+
+
+def test_scenes_are_written_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert write_digits.main(["--output", str(tmp_path / "d"), "--limit", "2"]) == 0
+    assert {path.name for path in (tmp_path / "d").iterdir()} == {"coco", "voc"}
+    assert len(list((tmp_path / "d/coco/test").iterdir())) == 2
+
+
+def test_complexity_prints_table_1(capsys: pytest.CaptureFixture[str]) -> None:
+    assert analyze(["complexity", "--arch", "resnet20", "resnet18"]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    assert rows[1].split() == ["resnet20", "269,722", "40,551,040"]
+    assert rows[2].split() == ["resnet18", "11,689,512", "1,814,073,344", "1.8e9"]
+    assert analyze(["complexity", "--arch", "resnet20", "--cross-check"]) == 0
+    assert "40,931,968" in capsys.readouterr().out
+
+
+def test_classifiers_are_trained_and_scored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    arguments = ["--recipe", "quick", "--iterations", "1", "--batch-size", "4", "--output", str(run), "--quiet"]
+    assert pretrain.main([*arguments, "--device", "cpu", "--no-tensorboard"]) == 0
+    output = tmp_path / "e.json"
+    assert classify.main(["--model", str(run), "--output", str(output), "--quiet"]) == 0
+    assert "180 images" in capsys.readouterr().out
+    assert set(json.loads(output.read_text())) >= {"top1_error", "top5_error", "images", "protocol"}
+
+
+def test_classifiers_are_scored_on_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("b", "a"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        Image.new("RGB", (40, 50), (200, 10, 10)).save(tmp_path / "data" / name / "x.png")
+    network = build_backbone("resnet20", 2)
+    convention = InputConvention((0.0,) * 3, (1.0,) * 3, size=(32, 32))
+    save_weights(network, tmp_path / "c.safetensors", "resnet20", convention=convention, classes=("a", "b"))
+    model = ["--model", str(tmp_path / "c.safetensors"), "--quiet"]
+    assert classify.main([*model, "--dataset", f"folder:{tmp_path / 'data'}"]) == 0
+    assert "top-1 error 50.00 %" in capsys.readouterr().out
+    assert classify.main([*model, "--dataset", "imagenet"]) == 1
+    assert "there are digits and folder:DIR" in capsys.readouterr().err
+    assert classify.main(["--quiet"]) == 1
+
+
+def test_misspelt_flags_are_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    for main in (train_script.main, pretrain.main):
+        with pytest.raises(SystemExit) as stop:
+            main(["--outptu", "x"])
+        assert stop.value.code == 2
+        assert "did you mean '--output'" in capsys.readouterr().err
