@@ -8,7 +8,7 @@ comma := ,
 QUICKSTART := runs/quickstart
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test lint format digits bench clean
+.PHONY: help setup quickstart test lint format digits bench results clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -20,3 +20,45 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	@rm -f $(VENV)/.installed-*
 	@touch $@
+
+quickstart: $(STAMP)  ## pretrain, detect, evaluate, export: the whole path on built-in data, CPU only
+	rm -rf $(QUICKSTART)
+	$(BIN)/python backbones/train.py --arch resnet20 --dataset digits --recipe quick --output $(QUICKSTART)/classifier
+	$(BIN)/python backbones/evaluate.py --model $(QUICKSTART)/classifier --dataset digits --split test \
+		--output $(QUICKSTART)/classifier/test.json
+	$(BIN)/python detection/train.py --backbone resnet20 --weights $(QUICKSTART)/classifier --dataset digits \
+		--recipe digits --evaluate-every 200 --output $(QUICKSTART)/detector
+	$(BIN)/python detection/evaluate.py --model $(QUICKSTART)/detector --dataset digits --split test \
+		--output $(QUICKSTART)/detector/test.json --report $(QUICKSTART)/report.html
+	$(BIN)/python deploy/export.py --model $(QUICKSTART)/classifier --format onnx
+	$(BIN)/python deploy/export.py --model $(QUICKSTART)/detector --format onnx
+	$(BIN)/python detection/evaluate.py --model $(QUICKSTART)/detector/model.onnx --dataset digits --split test \
+		--output $(QUICKSTART)/detector/test_onnx.json
+	$(BIN)/python detection/write_digits.py --limit 12 --output $(QUICKSTART)/scenes
+	$(BIN)/python detection/predict.py --model $(QUICKSTART)/detector/model.onnx $(QUICKSTART)/scenes/coco/test \
+		--enlarge 4 --output $(QUICKSTART)/pictures
+	$(BIN)/python tests/benchmarks/quickstart.py $(QUICKSTART)
+
+test: $(STAMP)  ## every test that needs no GPU and is not slow, with coverage
+	$(BIN)/python -m pytest --numprocesses 2 --cov --cov-report=term --cov-fail-under=90
+
+lint: $(STAMP)  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)  ## put the code in the common form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+digits: $(STAMP)  ## write the digit scenes as files, in COCO and VOC layout, to data/digits
+	$(BIN)/python detection/write_digits.py --output data/digits
+
+bench: $(STAMP)  ## measure speed against torchvision, as ratios
+	$(BIN)/python tests/benchmarks/faster_rcnn_speed.py
+
+results: $(STAMP)  ## write the tables in README from results/
+	$(BIN)/python results/tables.py
+
+clean:  ## remove the environment and caches (not runs/)
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*

@@ -37,7 +37,7 @@ RECIPES = {
     # Section 4.2: 64k iterations of 128, a tenth of the rate from 32k and again from 48k on.
     "paper": Recipe(64_000 * 128, 128, 0.1, milestones=(0.5, 0.75)),
     # Not the paper's: a few minutes on a CPU, for sets of a few thousand small images.
-    "quick": Recipe(40_000, 64, 0.1, shape="cosine", warmup_images=2_000, weight_decay=5e-4, per_pixel_mean=False),
+    "quick": Recipe(25_600, 64, 0.1, shape="cosine", warmup_images=2_000, weight_decay=5e-4, per_pixel_mean=False),
 }
 
 

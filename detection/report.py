@@ -44,24 +44,15 @@ def write_report(
     plots = path.parent / "plots"
     report = Report(title)
     report.heading(f"Marks on {data.name}, {len(data)} images")
-    report.table(evaluation.metrics)
-    if facts:
-        report.heading("How it was made")
-        report.table(facts)
+    report.facts({name: value if value >= 0 else "no ground truth" for name, value in evaluation.metrics.items()})
+    report.heading("Precision, recall and classes")
+    with report.row():
+        report.plot(_precision_recall(evaluation), "All classes, by IoU threshold", plots / "precision_recall.png")
+        report.plot(_class_bars(evaluation.per_class), "COCO AP of each class", plots / "classes.png")
     if records:
         report.heading("Training")
-        names = [name for name in records[0] if name not in ("step", "images", "time", "learning_rate")]
-        report.plot(plot_records(records, names, "losses"), "Mean losses between log lines", plots / "losses.png")
-        report.plot(plot_records(records, ["learning_rate"], "learning rate"), "", plots / "learning_rate.png")
-        report.plot(
-            plot_records(records, ["AP", "AP50", "AP75"], "average precision"),
-            "On the validation split during training",
-            plots / "average_precision.png",
-        )
-    report.heading("Precision and recall")
-    report.plot(_precision_recall(evaluation), "All classes, by IoU threshold", plots / "precision_recall.png")
-    report.heading("Classes")
-    report.plot(_class_bars(evaluation.per_class), "COCO AP of each class", plots / "classes.png")
+        with report.row():
+            _add_curves(report, records, plots)
     quality = [image_quality(detections, data.annotations, image) for image, detections in enumerate(found)]
     order = np.argsort(quality, kind="stable").tolist()
     report.heading("Worst pictures")
@@ -69,7 +60,18 @@ def write_report(
     report.pictures(_shown(order[:SHOWN], quality, found, data), width=320)
     report.heading("Best pictures")
     report.pictures(_shown(order[::-1][:SHOWN], quality, found, data), width=320)
+    if facts:
+        report.heading("How it was made")
+        report.facts(facts)
     report.write(path)
+
+
+def _add_curves(report: Report, records: Sequence[Mapping[str, Any]], plots: Path) -> None:
+    losses = [name for name in records[0] if name not in ("step", "time", "learning_rate")]
+    report.plot(plot_records(records, losses, "losses"), "Means between log lines", plots / "losses.png")
+    precision = plot_records(records, ["AP", "AP50", "AP75"], "average precision")
+    report.plot(precision, "On the validation split", plots / "average_precision.png")
+    report.plot(plot_records(records, ["learning_rate"], "learning rate"), "", plots / "learning_rate.png")
 
 
 def _shown(

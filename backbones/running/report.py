@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,10 @@ _STYLE = """
 :root { color-scheme: light dark; }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1080px; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; border-bottom: 1px solid #8884; }
-table { border-collapse: collapse; } td, th { padding: .15rem .8rem .15rem 0; text-align: left; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; }
-figure { margin: 1rem 0; } figcaption { color: #777; font-size: .9rem; }
-img { max-width: 100%; height: auto; } .row { display: flex; flex-wrap: wrap; gap: 1rem; }
-.plot { background: white; border-radius: 6px; }
+figure { margin: .5rem 0; } figcaption { color: #777; font-size: .9rem; }
+img { max-width: 100%; height: auto; } .row { display: flex; flex-wrap: wrap; gap: 1rem 2.5rem; }
+.plot { background: white; border-radius: 6px; width: 500px; } .facts { columns: 20rem; column-gap: 3rem; }
+.facts div { display: flex; justify-content: space-between; gap: 1rem; } .facts span:last-child { text-align: right; }
 """
 
 
@@ -39,13 +39,20 @@ class Report:
     def paragraph(self, text: str) -> None:
         self._parts.append(f"<p>{html.escape(text)}</p>")
 
-    def table(self, rows: Mapping[str, Any]) -> None:
-        """Names and values; floats with four digits."""
-        cells = "".join(
-            f"<tr><td>{html.escape(name)}</td><td class='number'>{html.escape(_show(value))}</td></tr>"
+    def facts(self, rows: Mapping[str, Any]) -> None:
+        """Names and values, in as many columns as fit; floats with four digits."""
+        lines = "".join(
+            f"<div><span>{html.escape(name)}</span><span>{html.escape(_show(value))}</span></div>"
             for name, value in rows.items()
         )
-        self._parts.append(f"<table>{cells}</table>")
+        self._parts.append(f"<div class='facts'>{lines}</div>")
+
+    @contextmanager
+    def row(self) -> Iterator[None]:
+        """What is added inside stands side by side where the window is wide enough."""
+        self._parts.append("<div class='row'>")
+        yield
+        self._parts.append("</div>")
 
     def plot(self, figure: Any, caption: str, file: Path | None = None) -> None:
         """A matplotlib figure, also written to ``file`` if given; it is closed."""
@@ -61,12 +68,11 @@ class Report:
 
     def pictures(self, pictures: Sequence[tuple[Picture, str]], width: int) -> None:
         """Pictures [H, W, 3] with captions, side by side, shown ``width`` pixels wide."""
-        self._parts.append("<div class='row'>")
-        for picture, caption in pictures:
-            stream = io.BytesIO()
-            Image.fromarray(picture).save(stream, format="JPEG", quality=88)
-            self._image(stream.getvalue(), "jpeg", caption, "picture", f" width='{width}'")
-        self._parts.append("</div>")
+        with self.row():
+            for picture, caption in pictures:
+                stream = io.BytesIO()
+                Image.fromarray(picture).save(stream, format="JPEG", quality=88)
+                self._image(stream.getvalue(), "jpeg", caption, "picture", f" width='{width}'")
 
     def write(self, path: Path) -> None:
         """Write the file atomically."""

@@ -191,7 +191,7 @@ def test_reports_are_one_file_without_addresses(tmp_path: Path) -> None:
     report = Report("A <title>")
     report.heading("Numbers")
     report.paragraph("1 < 2")
-    report.table({"AP": 0.51234, "images": 3})
+    report.facts({"AP": 0.51234, "images": 3})
     records = [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0, "AP": 0.5}]
     report.plot(plot_records(records, ["loss", "AP", "absent"], "curves"), "Curves", tmp_path / "plots" / "c.png")
     report.pictures([(np.zeros((4, 4, 3), np.uint8), 'a "picture"')], 100)
