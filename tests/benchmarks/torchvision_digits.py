@@ -1,0 +1,108 @@
+#!/usr/bin/env python
+"""torchvision's stock Faster R-CNN on the digit scenes: the same scenes, batches, steps and schedule as the quickstart's.
+
+A ResNet-18 with torchvision's own FPN, heads, sampling and suppression, trained from scratch (torchvision has no network
+pretrained on digits). Its anchors are halved to fit the scenes; everything else is its default.
+
+    python tests/benchmarks/torchvision_digits.py --output results/torchvision_digits.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import torch
+from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+
+from backbones.running.atomic_write import write_json
+from backbones.running.environment import describe_environment
+from detection.data.batches import TrainingBatches
+from detection.data.digits import read_digits
+from detection.data.plan import BatchPlanner
+from detection.detections import Detections
+from detection.evaluation import score
+from detection.training import make_schedule
+from detection.training_options import TrainingOptions, resolve
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--iterations", type=int, help="by default the recipe's")
+    parser.add_argument("--learning-rate", type=float, default=0.04, help="for 16 images; ours diverges less easily")
+    parser.add_argument("--output", help="write a JSON file")
+    arguments = parser.parse_args()
+    options = resolve(
+        TrainingOptions(recipe="digits", iterations=arguments.iterations, learning_rate=arguments.learning_rate)
+    )
+    torch.manual_seed(0)
+    body = resnet_fpn_backbone(
+        backbone_name="resnet18", weights=None, trainable_layers=5, norm_layer=torch.nn.BatchNorm2d
+    )
+    anchors = AnchorGenerator(tuple((size,) for size in (16, 32, 64, 128, 256)), ((0.5, 1.0, 2.0),) * 5)
+    model = FasterRCNN(body, 11, min_size=128, max_size=128, rpn_anchor_generator=anchors)
+    begun = time.perf_counter()
+    train(model, options)
+    seconds = time.perf_counter() - begun
+    data = read_digits("test")
+    metrics = score(predict(model, data.pictures), data.annotations).metrics
+    print({name: round(metrics[name], 4) for name in ("AP", "AP50", "AP75")}, f"{seconds:.0f} s")
+    if arguments.output:
+        about = {
+            "what": "torchvision's stock Faster R-CNN ResNet-18 FPN on 200 unseen digit scenes, from scratch",
+            "command": " ".join(["python", "tests/benchmarks/torchvision_digits.py", *sys.argv[1:]]),
+            "scale": "small: built-in data, never beside the paper's numbers",
+            "iterations": options.iterations,
+            "date": time.strftime("%Y-%m-%d"),
+            "environment": describe_environment(),
+            "results": {**{k: metrics[k] for k in ("AP", "AP50", "AP75", "VOC_mAP")}, "training_seconds": seconds},
+        }
+        write_json(Path(arguments.output), about)
+
+
+def train(model: FasterRCNN, options: TrainingOptions) -> None:
+    """The recipe's schedule and batches, torchvision's losses."""
+    data = read_digits("train")
+    planner = BatchPlanner(
+        data.annotations.sizes, options.batch_size, options.seed, shorter=(128,), longer=128, mirrored=False
+    )
+    batches = TrainingBatches(data, planner)
+    schedule = make_schedule(options)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9, weight_decay=1e-4)
+    model.train()
+    for step in range(options.iterations):
+        batch = batches[step]
+        optimizer.param_groups[0]["lr"] = schedule.at(step * options.batch_size, options.batch_size)
+        listed = [
+            {"boxes": boxes[present], "labels": labels[present] + 1}
+            for boxes, labels, present in zip(
+                batch.targets.boxes, batch.targets.labels, batch.targets.present, strict=True
+            )
+        ]
+        loss = sum(model([image.float() / 255 for image in batch.images], listed).values())
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), options.clip_norm)
+        optimizer.step()
+        if step % 50 == 0:
+            print(f"{step}/{options.iterations} loss {loss.item():.3f}", flush=True)
+
+
+@torch.inference_mode()
+def predict(model: FasterRCNN, pictures: list) -> list[Detections]:
+    model.eval()
+    found = []
+    for picture in pictures:
+        (one,) = model([torch.from_numpy(picture).permute(2, 0, 1).float() / 255])
+        found.append(Detections(one["boxes"].numpy(), one["scores"].numpy(), one["labels"].numpy() - 1))
+    return found
+
+
+if __name__ == "__main__":
+    main()
