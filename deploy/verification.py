@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -55,16 +56,22 @@ class Verification:
         return {"passed": self.passed, "summary": self.summary, "checks": [asdict(check) for check in self.checks]}
 
 
-def verify_detector(detector: Detector, runtime: DetectorRuntime, pictures: Sequence[Picture]) -> Verification:
+def verify_detector(
+    detector: Detector, runtime: DetectorRuntime, pictures: Sequence[Picture], rounds: int = 1
+) -> Verification:
     """Compare detections, pictures of different sizes sharing padded batches.
+
+    Args:
+        rounds: batches of each kind; later ones begin where the one before ended.
 
     Raises:
         InputError: nothing is detected, so there is nothing to compare.
     """
     checks = []
     total = Agreement(0, 0, 0, 0)
-    for batch, scale in zip(BATCHES, SCALES, strict=True):
-        images, sizes = _mixed_batch(pictures, detector, batch, scale)
+    for number, (batch, scale) in itertools.product(range(rounds), zip(BATCHES, SCALES, strict=True)):
+        chosen = [pictures[(number * batch + index) % len(pictures)] for index in range(batch)]
+        images, sizes = _mixed_batch(chosen, detector, scale)
         same = agreement(_each(detector.detect_arrays(images, sizes)), _each(runtime.detect_arrays(images, sizes)))
         total += same
         checks.append(Check(batch, (images.shape[1], images.shape[2]), same.counted, same.met))
@@ -93,14 +100,12 @@ def verify_classifier(classifier: Classifier, runtime: ClassifierRuntime, pictur
     return Verification(tuple(checks), worst <= LARGEST_ERROR, summary)
 
 
-def _mixed_batch(
-    pictures: Sequence[Picture], detector: Detector, batch: int, scale: float
-) -> tuple[Picture, np.ndarray]:
+def _mixed_batch(pictures: Sequence[Picture], detector: Detector, scale: float) -> tuple[Picture, np.ndarray]:
     settings = detector.settings.input
     shorter = max(settings.multiple, round(settings.shorter * scale))
     longer = max(shorter, round(settings.longer * scale))
     resized = replace(settings, shorter=shorter, longer=longer)
-    framed = [frame(n, pictures[n % len(pictures)], resized) for n in range(batch)]
+    framed = [frame(number, picture, resized) for number, picture in enumerate(pictures)]
     sizes = np.array([picture.image.shape[:2] for picture in framed], np.int64)
     padded = padded_size((int(sizes[:, 0].max()), int(sizes[:, 1].max())), settings.multiple)
     return stack_padded([picture.image for picture in framed], padded), sizes

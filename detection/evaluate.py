@@ -44,7 +44,7 @@ def run(options: EvaluationOptions) -> None:
     from backbones.errors import InputError
     from backbones.running import distributed
     from backbones.running.atomic_write import write_json
-    from backbones.running.precision import choose_device
+    from backbones.running.precision import choose_device, warn_of_emulation
     from backbones.running.progress import progress, start_logging
     from deploy.models import open_detector
     from detection.data.datasets import read_dataset
@@ -55,8 +55,10 @@ def run(options: EvaluationOptions) -> None:
 
     if not options.model:
         raise InputError("give --model: a run folder, a .safetensors or an .onnx file")
-    with distributed.process_group(choose_device(options.device)):
+    device = choose_device(options.device)
+    with distributed.process_group(device):
         start_logging(options.quiet)
+        warn_of_emulation(device, options.precision)
         detector = open_detector(options.model, options.device, options.precision)
         data, faults = read_dataset(options.dataset, options.split)
         refuse_faulty_files(faults, options.dataset)

@@ -23,7 +23,7 @@ from backbones.running.interrupts import noticing_interrupts
 from backbones.running.keyed_random import fold
 from backbones.running.learning_rate import Schedule
 from backbones.running.meter import Meter
-from backbones.running.precision import autocast, choose_device, gradient_scaler
+from backbones.running.precision import autocast, choose_device, gradient_scaler, warn_of_emulation
 from backbones.running.progress import Progress, progress, start_logging
 from backbones.running.run_folder import RunFolder
 from backbones.running.tensorboard import ScalarWriter
@@ -118,6 +118,7 @@ def train(options: TrainingOptions) -> Path:
         state = _prepare(options, data, device)
         run = _open_run(options)
         start_logging(options.quiet, run.log)
+        warn_of_emulation(device, options.precision)
         if run.state.exists():
             state.load(run.state, device)
             logger.info("going on after iteration %d of %s", state.step, options.iterations)

@@ -22,12 +22,14 @@ def digits_table() -> list[str]:
     """The quickstart, beside torchvision's stock model on the same scenes and steps."""
     ours, theirs = load("quickstart"), load("torchvision_digits")
     result = ours["results"]
+    seconds = result["training_seconds"]
+    their_marks = theirs["results"], theirs["results"]["training_seconds"]
     rows = [
         "| 200 unseen digit scenes | AP | AP50 | AP75 | training |",
         "|---|---|---|---|---|",
-        row("Faster R-CNN, ResNet-20 FPN, pretrained on digits", result["detector"], result["training_seconds"]["detector"]),
+        row("Faster R-CNN, ResNet-20 FPN, pretrained on digits", result["detector"], seconds["detector"]),
         row("the same as ONNX file, ONNX Runtime", result["onnx"], None),
-        row("torchvision's stock model, ResNet-18 FPN, from scratch", theirs["results"], theirs["results"]["training_seconds"]),
+        row("torchvision's stock ResNet-18 FPN, from scratch", *their_marks),
     ]
     accuracy = result["classifier_accuracy"]
     return [*rows, "", f"The ResNet-20 classifies {accuracy:.1f} % of the unseen digits. {machine(ours)}"]
@@ -40,34 +42,44 @@ def row(name: str, marks: dict[str, float], seconds: float | None) -> str:
 
 def photographs_table() -> list[str]:
     """Real photographs."""
-    bccd = load("bccd_cpu")
-    marks, net = bccd["results"], load("imagenet60")["results"]
-    return [
-        "| real photographs | mark |",
+    cells, pictures = load("bccd_cpu"), load("imagenet60")
+    marks = cells["results"]
+    agreement = load("bccd_onnx_agreement")["results"]
+    rows = [
+        "| real photographs | |",
         "|---|---|",
-        f"| BCCD blood cells, test split, ResNet-18 FPN, {bccd['minutes']:.0f} minutes on two CPU cores: AP | {marks['AP']:.3f} |",
-        f"| AP50 | {marks['AP50']:.3f} |",
-        *(
-            f"| 60 ImageNet pictures, {name}, centre crop: top-1, top-5 accuracy | {100 - e['top1_error']:.1f} %, "
-            f"{100 - e['top5_error']:.1f} % |"
-            for name, e in net.items()
-        ),
+        f"| BCCD blood cells, test split, ResNet-18 FPN trained for {marks['minutes']:.0f} minutes on a CPU "
+        f"| AP {marks['AP']:.3f}, AP50 {marks['AP50']:.3f} |",
+        "| its ONNX file against the model, batches of 1, 2 and 5, sizes never exported "
+        f"| {agreement['met']} of {agreement['counted']} detections agree |",
     ]
+    for name, rates in pictures["results"].items():
+        accuracy = f"top-1 {100 - rates['top1_error']:.1f} %, top-5 {100 - rates['top5_error']:.1f} %"
+        rows.append(f"| published weights in `{name}`, {rates['images']} ImageNet pictures, centre crop | {accuracy} |")
+    return rows
 
 
 def speed_table() -> list[str]:
     """Time of ours over torchvision's."""
-    rows = ["| Faster R-CNN R50-FPN, 480 pixels, batch 2: our time / torchvision's | training step | inference |", "|---|---|---|"]
-    for name, title in (("faster_rcnn_speed_cpu", "both fp32"), ("faster_rcnn_speed_cpu_bf16", "ours bf16, torchvision's fp32")):
-        measured = load(name)["results"]
-        cells = [f"{m['median']:.2f} ({m['min']:.2f} to {m['max']:.2f})" for m in (measured[k]["ratio"] for k in measured)]
-        rows.append(f"| {title} | {' | '.join(cells)} |")
-    note = "This processor has no bf16 instructions; the bf16 target of 0.8 is missed on it, and met by fp32."
-    return [*rows, "", f"Median of five interleaved pairs, and their range. {note} {machine(load('faster_rcnn_speed_cpu'))}"]
+    rows = [
+        "| Faster R-CNN R50-FPN, 480 pixels, batch 2: our time / torchvision's | training step | inference | target |",
+        "|---|---|---|---|",
+    ]
+    for name, title, target in (
+        ("faster_rcnn_speed_cpu", "both fp32", 1.0),
+        ("faster_rcnn_speed_cpu_bf16", "ours bf16, torchvision's fp32", 0.8),
+    ):
+        ratios = [measured["ratio"] for measured in load(name)["results"].values()]
+        cells = [f"{ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})" for ratio in ratios]
+        reached = "reached" if all(ratio["median"] <= target for ratio in ratios) else "missed"
+        rows.append(f"| {title} | {' | '.join(cells)} | {target} {reached} |")
+    measured = load("faster_rcnn_speed_cpu_bf16")
+    note = "" if measured["environment"]["bf16_instructions"] else " This processor has no bf16 instructions."
+    return [*rows, "", f"Median of five interleaved pairs, and their range.{note} {machine(measured)}"]
 
 
 def not_run_table() -> list[str]:
-    """What needs a machine that nobody had."""
+    """What needs a machine that was not at hand."""
     rows = ["| not run yet | command |", "|---|---|"]
     return rows + [f"| {item['what']} | `{item['command']}` |" for item in load("not_run")["items"]]
 

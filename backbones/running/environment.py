@@ -16,6 +16,8 @@ def describe_environment() -> dict[str, Any]:
     """Plain values for ``env.json`` and ``results/``; nothing that names the user or the machine."""
     import torch
 
+    from backbones.running.precision import cpu_has_instructions
+
     versions = {}
     for package in PACKAGES:
         try:
@@ -26,6 +28,7 @@ def describe_environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "system": platform.system(),
         "processor": processor_name(),
+        "bf16_instructions": cpu_has_instructions("bf16"),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "versions": versions,

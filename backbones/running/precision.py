@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import AbstractContextManager
 
 import torch
@@ -10,6 +11,8 @@ from backbones.errors import InputError
 from backbones.running import distributed
 
 PRECISIONS = ("fp32", "bf16", "fp16")
+
+logger = logging.getLogger(__name__)
 
 
 def choose_device(name: str) -> torch.device:
@@ -37,6 +40,26 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
     """Convolutions and matrix products in ``precision``; parameters, losses and box arithmetic stay fp32."""
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     return torch.autocast(device.type, dtype=dtype, enabled=precision != "fp32")
+
+
+_INSTRUCTIONS = {
+    "bf16": ("avx512_bf16", "amx_bf16", "bf16"),
+    "fp16": ("avx512_fp16", "amx_fp16", "fp16_arith"),
+}
+
+
+def cpu_has_instructions(precision: str) -> bool:
+    """Whether this processor multiplies such numbers itself; yes where torch is too old to tell."""
+    if precision == "fp32" or not hasattr(torch.cpu, "get_capabilities"):
+        return True
+    found = torch.cpu.get_capabilities()
+    return any(found.get(name, False) for name in _INSTRUCTIONS[precision])
+
+
+def warn_of_emulation(device: torch.device, precision: str) -> None:
+    """One line for who chose a lower precision to save time and will lose time by it."""
+    if device.type == "cpu" and not cpu_has_instructions(precision):
+        logger.warning("--precision %s: this processor emulates it, fp32 is faster here", precision)
 
 
 def gradient_scaler(device: torch.device, precision: str) -> torch.amp.GradScaler:

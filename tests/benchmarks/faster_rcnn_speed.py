@@ -23,12 +23,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
 
-from backbones.running.atomic_write import write_json
-from backbones.running.environment import describe_environment
 from backbones.running.precision import autocast
 from detection.operators import COMPILED
 from detection.targets import Targets
 from detection.training import Losses
+from tests.benchmarks.result_file import write_result
 from tests.detection.torchvision_twin import make_twins
 
 OBJECTS = 8
@@ -86,14 +85,12 @@ def main() -> None:
         results[name] = compare(ours_does, theirs_does, options.pairs, device)
         print(name, results[name], flush=True)
     if options.output:
-        about = {
-            "what": "Faster R-CNN R50-FPN, ours against torchvision's; seconds, and the ratio pair by pair",
-            "command": " ".join(["python", "tests/benchmarks/faster_rcnn_speed.py", *sys.argv[1:]]),
-            "settings": {key: value for key, value in vars(options).items() if key != "output"},
-            "date": time.strftime("%Y-%m-%d"),
-            "environment": describe_environment(),
-        }
-        write_json(Path(options.output), {**about, "results": results})
+        write_result(
+            options.output,
+            what="Faster R-CNN R50-FPN, ours against torchvision's; seconds, and the ratio pair by pair",
+            settings={key: value for key, value in vars(options).items() if key != "output"},
+            results=results,
+        )
 
 
 def parse() -> argparse.Namespace:

@@ -16,8 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from backbones.running.atomic_write import write_json
-from backbones.running.environment import describe_environment
+from tests.benchmarks.result_file import SMALL, write_result
 
 CLASSIFIER_ACCURACY, AP, AP50, ONNX_DIFFERENCE = 97.0, 0.65, 0.90, 0.002
 
@@ -43,23 +42,21 @@ def main() -> int:
     print(f"report: {options.folder / 'report.html'}   pictures: {options.folder / 'pictures'}")
     if options.output:
         keys = ("AP", "AP50", "AP75", "VOC_mAP")
-        about = {
-            "what": "make quickstart: ResNet-20 pretrained on digits, Faster R-CNN FPN on 200 unseen digit scenes",
-            "command": "make quickstart",
-            "scale": "small: built-in data, never beside the paper's numbers",
-            "date": time.strftime("%Y-%m-%d"),
-            "environment": describe_environment(),
-            "results": {
+        write_result(
+            options.output,
+            what="make quickstart: ResNet-20 pretrained on digits, Faster R-CNN FPN on 200 unseen digit scenes",
+            command="make quickstart",
+            scale=SMALL,
+            target={"reached": all(reached for *_, reached in rows)},
+            results={
                 "classifier_accuracy": accuracy,
                 "detector": {key: eager[key] for key in keys},
                 "onnx": {key: onnx[key] for key in keys},
                 "training_seconds": {
-                    "classifier": training_seconds(options.folder / "classifier"),
-                    "detector": training_seconds(options.folder / "detector"),
+                    name: training_seconds(options.folder / name) for name in ("classifier", "detector")
                 },
             },
-        }
-        write_json(Path(options.output), about)
+        )
     return 0 if all(reached for *_, reached in rows) else 1
 
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""torchvision's stock Faster R-CNN on the digit scenes: the same scenes, batches, steps and schedule as the quickstart's.
+"""torchvision's stock Faster R-CNN on the digit scenes: the quickstart's scenes, batches, steps and schedule.
 
-A ResNet-18 with torchvision's own FPN, heads, sampling and suppression, trained from scratch (torchvision has no network
-pretrained on digits). Its anchors are halved to fit the scenes; everything else is its default.
+A ResNet-18 with torchvision's own FPN, heads, sampling and suppression, trained from scratch (torchvision has no
+network pretrained on digits). Its anchors are halved to fit the scenes; everything else is its default.
 
     python tests/benchmarks/torchvision_digits.py --output results/torchvision_digits.json
 """
@@ -21,8 +21,6 @@ from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
-from backbones.running.atomic_write import write_json
-from backbones.running.environment import describe_environment
 from detection.data.batches import TrainingBatches
 from detection.data.digits import read_digits
 from detection.data.plan import BatchPlanner
@@ -30,6 +28,7 @@ from detection.detections import Detections
 from detection.evaluation import score
 from detection.training import make_schedule
 from detection.training_options import TrainingOptions, resolve
+from tests.benchmarks.result_file import SMALL, write_result
 
 
 def main() -> None:
@@ -54,16 +53,13 @@ def main() -> None:
     metrics = score(predict(model, data.pictures), data.annotations).metrics
     print({name: round(metrics[name], 4) for name in ("AP", "AP50", "AP75")}, f"{seconds:.0f} s")
     if arguments.output:
-        about = {
-            "what": "torchvision's stock Faster R-CNN ResNet-18 FPN on 200 unseen digit scenes, from scratch",
-            "command": " ".join(["python", "tests/benchmarks/torchvision_digits.py", *sys.argv[1:]]),
-            "scale": "small: built-in data, never beside the paper's numbers",
-            "iterations": options.iterations,
-            "date": time.strftime("%Y-%m-%d"),
-            "environment": describe_environment(),
-            "results": {**{k: metrics[k] for k in ("AP", "AP50", "AP75", "VOC_mAP")}, "training_seconds": seconds},
-        }
-        write_json(Path(arguments.output), about)
+        write_result(
+            options.output,
+            what="torchvision's stock Faster R-CNN ResNet-18 FPN on 200 unseen digit scenes, from scratch",
+            scale=SMALL,
+            iterations=options.iterations,
+            results={**{k: metrics[k] for k in ("AP", "AP50", "AP75", "VOC_mAP")}, "training_seconds": seconds},
+        )
 
 
 def train(model: FasterRCNN, options: TrainingOptions) -> None:
