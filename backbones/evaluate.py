@@ -39,10 +39,9 @@ class EvaluationOptions(CommandOptions):
 
 def run(options: EvaluationOptions) -> None:
     """Evaluate, print, and write what is asked for."""
-    import numpy as np
-
     from backbones.data.digits import digits_classification
     from backbones.data.folders import read_class_names, read_folder
+    from backbones.data.labelled import pictures_of
     from backbones.errors import InputError
     from backbones.evaluation import center_crop_scores, rates_of
     from backbones.running.atomic_write import write_json
@@ -59,7 +58,7 @@ def run(options: EvaluationOptions) -> None:
         pictures, labels = iter(digits.images), digits.labels
     elif options.dataset.startswith("folder:"):
         files = read_folder(Path(options.dataset.removeprefix("folder:")), model.classes)
-        pictures, labels = files.pictures(), np.array(files.labels)
+        pictures, labels = pictures_of(files), files.labels
     else:
         raise InputError(f"--dataset {options.dataset}: there are digits and folder:DIR")
     scores = center_crop_scores(model.logits, pictures, model.convention, options.batch_size)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+
+from backbones.images import Picture
 
 
 @dataclass(frozen=True)
@@ -23,3 +25,10 @@ class LabelledImages:
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
     mirrored: bool = True
+
+    def picture(self, number: int) -> Picture:
+        return self.images[number]
+
+    def subset(self, numbers: NDArray[np.int64]) -> LabelledImages:
+        """Some of the pictures, in the order given."""
+        return replace(self, images=self.images[numbers], labels=self.labels[numbers])

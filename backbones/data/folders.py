@@ -1,11 +1,14 @@
-"""A folder of class folders: ``DIR/CLASS/*.jpg``, the layout of ImageNet's validation set."""
+"""A folder of class folders: ``DIR/CLASS/*.jpg``, the layout of ImageNet."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from backbones.errors import InputError
 from backbones.images import SUFFIXES, Picture, read_image
@@ -16,22 +19,23 @@ class LabelledFiles:
     """Picture files with their labels.
 
     Attributes:
-        files: the paths.
-        labels: indices into ``classes``.
+        root: the folder that ``names`` are relative to.
+        names: [N] paths, as one flat array: a million of them cost workers no memory.
+        labels: [N], indices into ``classes``.
         classes: names in the order of the labels.
     """
 
-    files: tuple[Path, ...]
-    labels: tuple[int, ...]
+    root: Path
+    names: NDArray[np.str_]
+    labels: NDArray[np.int64]
     classes: tuple[str, ...]
 
-    def pictures(self) -> Iterator[Picture]:
-        """Every picture, in order.
+    def picture(self, number: int) -> Picture:
+        return read_image(self.root / str(self.names[number]))
 
-        Raises:
-            InputError: one cannot be read; the message names it.
-        """
-        return (read_image(path) for path in self.files)
+    def subset(self, numbers: NDArray[np.int64]) -> LabelledFiles:
+        """Some of the pictures, in the order given."""
+        return replace(self, names=self.names[numbers], labels=self.labels[numbers])
 
 
 def read_folder(root: Path, classes: Sequence[str] = ()) -> LabelledFiles:
@@ -49,19 +53,19 @@ def read_folder(root: Path, classes: Sequence[str] = ()) -> LabelledFiles:
     folders = sorted(path for path in root.iterdir() if path.is_dir())
     names = tuple(classes) or tuple(folder.name for folder in folders)
     labels = {name: label for label, name in enumerate(names)}
-    files: list[tuple[Path, int]] = []
+    files: list[tuple[str, int]] = []
     for folder in folders:
-        pictures = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+        pictures = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
         if pictures and folder.name not in labels:
             raise InputError(
                 f"{folder}: the model has no class {folder.name!r}; give --classes FILE with one name a line, in the "
                 "order of the classifier"
             )
-        files += [(path, labels[folder.name]) for path in pictures]
+        files += [(f"{folder.name}/{name}", labels[folder.name]) for name in pictures]
     if not files:
         raise InputError(f"{root}: no pictures in class folders ({', '.join(SUFFIXES)})")
     paths, numbers = zip(*files, strict=True)
-    return LabelledFiles(paths, numbers, names)
+    return LabelledFiles(root, np.array(paths), np.array(numbers, np.int64), names)
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:

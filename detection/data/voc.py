@@ -10,11 +10,11 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
+from backbones.data.splits import seeded_split
 from backbones.errors import InputError, did_you_mean
 from backbones.images import SUFFIXES, Size, read_size
 from detection.data.annotations import AnnotationBuilder, DetectionData, PictureFiles
 from detection.data.faults import Fault, box_fault, clipped
-from detection.data.splits import seeded_split
 
 _LARGEST_XML = 5_000_000
 

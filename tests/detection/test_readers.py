@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from backbones.data.splits import seeded_split
 from backbones.errors import InputError
 from detection.data.annotations import AnnotationBuilder
 from detection.data.checking import check_pictures, describe
@@ -18,7 +19,6 @@ from detection.data.datasets import read_dataset
 from detection.data.digit_files import write_coco, write_voc
 from detection.data.digits import OVERLAP, compose_scene, read_digits
 from detection.data.faults import Fault, refuse_faulty_files
-from detection.data.splits import seeded_split
 from detection.data.voc import read_voc
 from tests.detection.builders import write_voc_folder
 

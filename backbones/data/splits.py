@@ -5,7 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from backbones.errors import InputError
+from backbones.running.keyed_random import generator
 
 VALIDATION_SHARE = 0.2
 
@@ -29,3 +33,9 @@ def seeded_split(names: Sequence[str], split: str) -> list[str]:
     if not parts[split]:
         raise InputError(f"{len(names)} images are too few to divide into train and val; write ImageSets yourself")
     return parts[split]
+
+
+def hold_out(count: int, held: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Numbers below ``count``, divided at random but always alike: those to train on, and ``held`` to choose by."""
+    order = generator(count, held).permutation(count)
+    return np.sort(order[held:]), np.sort(order[:held])
