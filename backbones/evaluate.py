@@ -1,5 +1,12 @@
 #!/usr/bin/env python
-"""Error rates of a classifier, trained or exported."""
+"""Error rates of a classifier, trained or exported, or of several as an ensemble, under one of the paper's protocols.
+
+center: the central crop of the picture, resized. 10-crop: its corners and centre and their mirror images. multi-scale:
+the whole picture with its shorter side at 224, 256, 384, 480 and 640, the network applied densely. Softmax outputs are
+averaged, over the views of a picture and over models.
+"""
+
+from __future__ import annotations
 
 import os
 import sys
@@ -11,62 +18,137 @@ if __package__ in (None, ""):  # run as a script: the project's root, not this f
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from backbones.protocols.names import PROTOCOLS
 from backbones.running.command_line import CommandOptions, option, run_command
+
+if TYPE_CHECKING:
+    import torch
+
+    from backbones.protocols.ensemble import Member
 
 EXAMPLES = (
     "python backbones/evaluate.py --model runs/digits-resnet20 --dataset digits --split test",
     "python backbones/evaluate.py --model resnet18.pth --arch resnet18 --classes wnids.txt --dataset folder:val",
+    "python backbones/evaluate.py --model runs/a runs/b --dataset imagenet --protocol multi-scale",
 )
+
+
+REPORT_EVERY = 1000
+"""Pictures between two log lines where there is no terminal to draw a bar on."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationOptions(CommandOptions):
     """What to score, on what."""
 
-    model: str = option("", "a run folder, a .safetensors, torchvision or .onnx file", group="model")
-    arch: str | None = option(None, "the network, for files that do not say", group="model")
+    model: tuple[str, ...] = option(
+        (), "run folders, .safetensors, torchvision or .onnx files; several are an ensemble", group="model",
+        metavar="M",
+    )  # fmt: skip
+    arch: tuple[str, ...] = option(
+        (), "the network, for files that do not say: one for all, or one for each", group="model", metavar="NAME"
+    )
     classes: str | None = option(
         None, "names in the order of the classifier, one a line, for files that do not say", group="model",
         metavar="FILE",
     )  # fmt: skip
-    dataset: str = option("digits", "digits, or folder:DIR with a folder for each class", group="data")
-    split: str = option("val", "which part of digits", group="data")
-    protocol: str = option("center", "which part of each picture is looked at", group="data", choices=("center",))
-    batch_size: int = option(32, "pictures at once", group="machine")
+    dataset: str = option("digits", "digits, cifar10, imagenet, folder:DIR (a folder for each class), npz:FILE",
+                          group="data")  # fmt: skip
+    data_dir: str | None = option(None, "where named sets lie (default: $DATA_DIR, or data)", group="data",
+                                  metavar="DIR")  # fmt: skip
+    split: str | None = option(None, "which part; val, or all of a folder or file without parts", group="data")
+    protocol: str = option("center", "which views of each picture are scored", group="data", choices=PROTOCOLS)
+    batch_size: int = option(32, "views of the usual size at once; larger ones count by their area", group="machine")
+    workers: int = option(2, "threads that read pictures ahead", group="machine")
+    device: str = option("auto", "auto, cpu, cuda or cuda:N", group="machine")
+    precision: str = option("fp32", "of trained models", group="machine", choices=("fp32", "bf16", "fp16"))
     output: str | None = option(None, "write the numbers to this file", group="output", metavar="FILE.json")
 
 
 def run(options: EvaluationOptions) -> None:
     """Evaluate, print, and write what is asked for."""
-    from backbones.data.digits import digits_classification
-    from backbones.data.folders import read_class_names, read_folder
-    from backbones.data.labelled import pictures_of
-    from backbones.errors import InputError
-    from backbones.evaluation import center_crop_scores, rates_of
+    from backbones.evaluation import rates_of
+    from backbones.protocols.ensemble import ensemble_scores
+    from backbones.protocols.labelled_data import read_for
     from backbones.running.atomic_write import write_json
-    from backbones.running.progress import start_logging
-    from deploy.models import open_classifier
+    from backbones.running.precision import autocast, choose_device, warn_of_emulation
+    from backbones.running.progress import progress, start_logging
+
+    _check(options)
+    start_logging(options.quiet)
+    device = choose_device(options.device)
+    warn_of_emulation(device, options.precision)
+    members = _open_members(options, device)
+    data = read_for(members[0].classes, options.dataset, options.split, options.data_dir)
+    total = len(members) * len(data.labels)
+    with autocast(device, options.precision), progress("scoring", total, quiet=options.quiet) as bar:
+
+        def advance(pictures: int) -> None:
+            bar.advance(pictures)
+            if bar.done // REPORT_EVERY > (bar.done - pictures) // REPORT_EVERY:
+                bar.report("pictures")
+
+        scores = ensemble_scores(members, data.pictures, options.protocol, options.batch_size, options.workers, advance)
+    rates = rates_of(scores, data.labels)
+    print(f"top-1 error {rates.top1:.2f} %   top-5 error {rates.top5:.2f} %   {rates.images} images   "
+          f"{options.dataset} {data.split}, {options.protocol}")  # fmt: skip
+    if options.output:
+        about = {"models": list(options.model), "dataset": options.dataset, "split": data.split}
+        write_json(
+            Path(options.output),
+            {**about, "protocol": options.protocol, "images": rates.images, **rates.as_metrics()},
+        )
+
+
+def _check(options: EvaluationOptions) -> None:
+    from backbones.errors import InputError
 
     if not options.model:
-        raise InputError("give --model: a run folder, a .safetensors, torchvision or .onnx file")
-    start_logging(options.quiet)
+        raise InputError("give --model: run folders, .safetensors, torchvision or .onnx files")
+    if len(options.arch) not in (0, 1, len(options.model)):
+        raise InputError(
+            f"--arch names {len(options.arch)} networks for {len(options.model)} models; give one, or one each"
+        )
+    if options.batch_size < 1:
+        raise InputError(f"--batch-size must be positive, not {options.batch_size}")
+    if options.workers < 0:
+        raise InputError(f"--workers must not be negative, it is {options.workers}")
+
+
+def _open_members(options: EvaluationOptions, device: torch.device) -> list[Member]:
+    """Every model, ready to score."""
+    from backbones.data.folders import read_class_names
+
     names = read_class_names(Path(options.classes)) if options.classes else ()
-    model = open_classifier(options.model, options.arch, names)
-    if options.dataset == "digits":
-        digits = digits_classification(options.split)
-        pictures, labels = iter(digits.images), digits.labels
-    elif options.dataset.startswith("folder:"):
-        files = read_folder(Path(options.dataset.removeprefix("folder:")), model.classes)
-        pictures, labels = pictures_of(files), files.labels
-    else:
-        raise InputError(f"--dataset {options.dataset}: there are digits and folder:DIR")
-    scores = center_crop_scores(model.logits, pictures, model.convention, options.batch_size)
-    rates = rates_of(scores, labels)
-    print(f"top-1 error {rates.top1:.2f} %   top-5 error {rates.top5:.2f} %   {rates.images} images")
-    if options.output:
-        result = {"model": options.model, "dataset": options.dataset, "split": options.split, "images": rates.images}
-        write_json(Path(options.output), {**result, "protocol": options.protocol, **rates.as_metrics()})
+    archs = options.arch if len(options.arch) == len(options.model) else (options.arch or (None,)) * len(options.model)
+    return [_open_member(model, arch, names, options, device) for model, arch in zip(options.model, archs, strict=True)]
+
+
+def _open_member(
+    model: str, arch: str | None, names: tuple[str, ...], options: EvaluationOptions, device: torch.device
+) -> Member:
+    from backbones.classifier import Classifier
+    from backbones.errors import InputError
+    from backbones.protocols.dense import DenseLogits
+    from backbones.protocols.ensemble import Member
+    from backbones.protocols.names import MULTI_SCALE
+    from deploy.models import open_classifier
+
+    opened = open_classifier(model, arch, names)
+    logits = opened.logits
+    if isinstance(opened, Classifier):
+        opened.to(device)
+        if options.protocol == MULTI_SCALE:
+            logits = DenseLogits(opened)
+    elif options.protocol == MULTI_SCALE:
+        raise InputError(f"{model}: multi-scale testing needs the trained model; exported ones take center and 10-crop")
+    elif options.precision != "fp32":
+        raise InputError(
+            f"--precision {options.precision}: {model} is exported, and has the precision it was exported with"
+        )
+    return Member(model, logits, opened.convention, opened.classes)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

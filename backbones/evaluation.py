@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from backbones.convention import InputConvention
 from backbones.framing import frame_for_classifier
 from backbones.images import Picture
+from backbones.protocols.scoring import Logits
 from backbones.running.precision import autocast
 
 _BATCH = 256
-Logits = Callable[[Picture], NDArray[np.floating]]
-"""[B, H, W, 3] uint8 -> [B, K]: ``Classifier.logits`` or a runtime's."""
 
 
 @dataclass(frozen=True)

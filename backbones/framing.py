@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from backbones.convention import InputConvention
 from backbones.images import Picture, center_crop, fit_size, resize
 
@@ -15,5 +17,26 @@ def frame_for_classifier(picture: Picture, convention: InputConvention) -> Pictu
     if convention.size is None:
         return picture
     crop = convention.size[0]
-    size = fit_size((picture.shape[0], picture.shape[1]), convention.resize or crop)
-    return center_crop(resize(picture, size), crop)
+    return center_crop(_shorter_side_to(picture, convention.resize or crop), crop)
+
+
+def ten_crops(picture: Picture, crop: int, shorter: int) -> list[Picture]:
+    """Ten squares of a picture whose shorter side is first resized: [H, W, 3] -> ten times [crop, crop, 3].
+
+    The four corners of the whole resized picture (top left, top right, bottom left, bottom right), the centre as
+    ``frame_for_classifier`` cuts it, and then the mirror images of the five.
+    """
+    resized = _shorter_side_to(picture, shorter)
+    bottom, right = resized.shape[0] - crop, resized.shape[1] - crop
+    corners = [resized[top : top + crop, left : left + crop] for top in (0, bottom) for left in (0, right)]
+    five = [*corners, center_crop(resized, crop)]
+    return five + [view[:, ::-1] for view in five]
+
+
+def at_scales(picture: Picture, sides: Sequence[int]) -> list[Picture]:
+    """The whole picture, its shorter side resized to each of ``sides``; the aspect ratio is kept."""
+    return [_shorter_side_to(picture, side) for side in sides]
+
+
+def _shorter_side_to(picture: Picture, side: int) -> Picture:
+    return resize(picture, fit_size((picture.shape[0], picture.shape[1]), side))

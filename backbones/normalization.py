@@ -11,7 +11,9 @@ from backbones.convention import InputConvention
 class Normalize(nn.Module):
     """``(pixel - mean) / std`` in fp32, with everything outside the valid area set to exactly zero.
 
-    The mean is three numbers, or a whole picture [3, H, W]: the per-pixel mean of sections 3.4 and 4.2.
+    The mean is three numbers, or a whole picture [3, H, W]: the per-pixel mean of sections 3.4 and 4.2. Of pictures
+    of any other size, as multi-scale testing and detectors see, the mean picture's average is subtracted, channel by
+    channel. Sizes are known when a graph is traced, so an exported one holds one of the two.
     """
 
     mean: Tensor
@@ -29,8 +31,13 @@ class Normalize(nn.Module):
         pixels = images.float()
         if self.convention.channels == "BGR":
             pixels = pixels.flip(1)
-        normalized = (pixels - self.mean) * self.inverse_std
+        normalized = (pixels - self._mean_for(images)) * self.inverse_std
         return normalized if sizes is None else zero_outside(normalized, sizes)
+
+    def _mean_for(self, images: Tensor) -> Tensor:
+        if self.mean.shape[1:] == (1, 1) or self.mean.shape[1:] == images.shape[2:]:
+            return self.mean
+        return self.mean.mean((1, 2), keepdim=True)
 
 
 def zero_outside(x: Tensor, sizes: Tensor) -> Tensor:
