@@ -192,7 +192,7 @@ def _write_ends(axis: Any, ends: Sequence[tuple[float, float, str]], limit: floa
 
 
 def moved_apart(heights: Sequence[float], gap: float) -> list[float]:
-    """Ascending heights with at least ``gap`` between neighbours; a cluster spreads around its own mean."""
+    """Ascending heights with at least ``gap`` between neighbours; a cluster spreads around its mean, above zero."""
     clusters: list[list[float]] = []
     for height in heights:
         clusters.append([height])
@@ -202,7 +202,7 @@ def moved_apart(heights: Sequence[float], gap: float) -> list[float]:
 
 
 def _bottom(cluster: Sequence[float], gap: float) -> float:
-    return sum(cluster) / len(cluster) - gap * (len(cluster) - 1) / 2
+    return max(0.0, sum(cluster) / len(cluster) - gap * (len(cluster) - 1) / 2)
 
 
 def _explain(figure: Any, axis: Any, panels: Sequence[Panel]) -> None:
