@@ -171,8 +171,8 @@ def test_several_runs_are_printed_as_the_paper_does() -> None:
 def write_run(path: Path, seed: int, *, dataset: str = "digits", arch: str = "resnet20", last: int = 100,
               finished: bool = True, **metrics: Any) -> Path:  # fmt: skip
     path.mkdir(parents=True)
-    config = {"arch": arch, "dataset": dataset, "split": "train", "val_split": "test", "seed": seed,
-              "recipe": "quick", "iterations": 100, "batch_size": 64, "learning_rate": 0.1, "precision": "fp32", "weights": None}  # fmt: skip
+    config = {"arch": arch, "dataset": dataset, "split": "train", "val_split": "test", "seed": seed, "weights": None}
+    config |= {"recipe": "quick", "iterations": 100, "batch_size": 64, "learning_rate": 0.1, "precision": "fp32"}
     (path / "config.yaml").write_text(yaml.safe_dump(config))
     (path / "env.json").write_text(json.dumps({"processor": "a CPU", "gpu": None, "commit": f"c{seed}"}))
     records = [{"step": step, "train_error": 100.0 - step} for step in range(1, last + 1)]
