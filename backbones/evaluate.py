@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from backbones.data.names import HELP as DATASETS
 from backbones.protocols.names import PROTOCOLS
 from backbones.running.command_line import CommandOptions, option, run_command
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     import torch
 
     from backbones.protocols.ensemble import Member
+    from backbones.protocols.labelled_data import LabelledSplit
+    from backbones.protocols.scoring import Scores
 
 EXAMPLES = (
     "python backbones/evaluate.py --model runs/digits-resnet20 --dataset digits --split test",
@@ -54,8 +57,7 @@ class EvaluationOptions(CommandOptions):
         None, "names in the order of the classifier, one a line, for files that do not say", group="model",
         metavar="FILE",
     )  # fmt: skip
-    dataset: str = option("digits", "digits, cifar10, imagenet, folder:DIR (a folder for each class), npz:FILE",
-                          group="data")  # fmt: skip
+    dataset: str = option("digits", DATASETS, group="data")
     data_dir: str | None = option(None, "where named sets lie (default: $DATA_DIR, or data)", group="data",
                                   metavar="DIR")  # fmt: skip
     split: str | None = option(None, "which part; val, or all of a folder or file without parts", group="data")
@@ -65,6 +67,10 @@ class EvaluationOptions(CommandOptions):
     device: str = option("auto", "auto, cpu, cuda or cuda:N", group="machine")
     precision: str = option("fp32", "of trained models", group="machine", choices=("fp32", "bf16", "fp16"))
     output: str | None = option(None, "write the numbers to this file", group="output", metavar="FILE.json")
+    predictions: str | None = option(
+        None, "write each picture's class, its rank and score, and the best class", group="output",
+        metavar="FILE.jsonl",
+    )  # fmt: skip
 
 
 def run(options: EvaluationOptions) -> None:
@@ -94,6 +100,8 @@ def run(options: EvaluationOptions) -> None:
     rates = rates_of(scores, data.labels)
     print(f"top-1 error {rates.top1:.2f} %   top-5 error {rates.top5:.2f} %   {rates.images} images   "
           f"{options.dataset} {data.split}, {options.protocol}")  # fmt: skip
+    if options.predictions:
+        _write_predictions(Path(options.predictions), data, scores, members[0].classes)
     if options.output:
         about = {"models": list(options.model), "dataset": options.dataset, "split": data.split}
         write_json(
@@ -149,6 +157,24 @@ def _open_member(
             f"--precision {options.precision}: {model} is exported, and has the precision it was exported with"
         )
     return Member(model, logits, opened.convention, opened.classes)
+
+
+def _write_predictions(path: Path, data: LabelledSplit, scores: Scores, classes: tuple[str, ...]) -> None:
+    """One line for each picture: its class, that class's rank and score, and the best class with its score."""
+    import json
+
+    from backbones.evaluation import ranks_of
+    from backbones.running.atomic_write import write_text
+
+    names = getattr(data.pictures, "names", range(len(data.labels)))
+    lines = []
+    for name, label, rank, row in zip(names, data.labels, ranks_of(scores, data.labels), scores, strict=True):
+        best = int(row.argmax())
+        lines.append(json.dumps({
+            "picture": str(name), "class": classes[label], "rank": int(rank), "score": round(float(row[label]), 4),
+            "best": classes[best], "best_score": round(float(row[best]), 4),
+        }))  # fmt: skip
+    write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

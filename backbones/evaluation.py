@@ -71,6 +71,16 @@ def rates_of(scores: NDArray[np.floating], labels: NDArray[np.integer]) -> Error
     return ErrorRates(100 * (1 - float(right[:, 0].mean())), 100 * (1 - float(right.any(1).mean())), len(right))
 
 
+def ranks_of(scores: NDArray[np.floating], labels: NDArray[np.integer]) -> NDArray[np.int64]:
+    """The place of each picture's class among all classes by score, from 1: [N, K] and [N] -> [N].
+
+    Of classes with equal scores the earlier one comes first, as in ``rates_of``.
+    """
+    order = np.argsort(-scores, axis=1, kind="stable")
+    places: NDArray[np.int64] = np.argmax(order == np.asarray(labels)[:, None], axis=1)
+    return places + 1
+
+
 def _batched(items: Iterable[Picture], size: int) -> Iterator[list[Picture]]:
     iterator = iter(items)
     while batch := list(islice(iterator, size)):

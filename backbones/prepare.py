@@ -1,0 +1,129 @@
+#!/usr/bin/env python
+"""What a network needs besides training.
+
+statistics: the means and variances of batch normalization, computed anew over a sample of the training set, as the
+paper does before detectors freeze them (appendix A). Pictures are framed as for testing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+if __package__ in (None, ""):  # run as a script: the project's root, not this folder, belongs on the path
+    _here = os.path.dirname(os.path.abspath(__file__))
+    sys.path[:] = [os.path.dirname(_here)] + [p for p in sys.path if os.path.abspath(p or ".") != _here]
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backbones.data.names import HELP as DATASETS
+from backbones.running.command_line import CommandOptions, option, run_command
+
+if TYPE_CHECKING:
+    from backbones.classifier import Classifier
+
+EXAMPLES = (
+    "python backbones/prepare.py statistics --model runs/digits-resnet20 --output recomputed.safetensors",
+    "python backbones/prepare.py statistics --model resnet50.pth --arch resnet50_v15 --dataset imagenet "
+    "--output resnet50.safetensors",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparationOptions(CommandOptions):
+    """What to prepare, from what."""
+
+    what: str = option("", "what to prepare", group="preparation", positional=True, choices=("statistics",))
+    model: str = option("", "a run folder, a .safetensors or a torchvision file", group="model")
+    arch: str | None = option(None, "the network, for files that do not say", group="model")
+    classes: str | None = option(
+        None, "names in the order of the classifier, one a line, for files that do not say", group="model",
+        metavar="FILE",
+    )  # fmt: skip
+    dataset: str = option("digits", DATASETS, group="data")
+    data_dir: str | None = option(None, "where named sets lie (default: $DATA_DIR, or data)", group="data",
+                                  metavar="DIR")  # fmt: skip
+    split: str = option("train", "which part", group="data")
+    images: int = option(8192, "how many pictures, drawn at random; 0 for all", group="data")
+    seed: int = option(0, "of the draw", group="data")
+    exact: bool = option(True, "layer by layer, many passes; or all layers in one pass, each normalized by the batch",
+                         group="statistics")  # fmt: skip
+    batch_size: int = option(64, "pictures at once", group="machine")
+    workers: int = option(2, "threads that read pictures ahead", group="machine")
+    device: str = option("auto", "auto, cpu, cuda or cuda:N", group="machine")
+    precision: str = option("fp32", "of convolutions", group="machine", choices=("fp32", "bf16", "fp16"))
+    output: str | None = option(None, "write here", group="output", metavar="FILE")
+
+
+def run(options: PreparationOptions) -> None:
+    """Do what is asked for."""
+    {"statistics": write_statistics}[options.what](options)
+
+
+def write_statistics(options: PreparationOptions) -> None:
+    """Write the model with statistics of a sample of its data, everything else as it was."""
+    from backbones.batch_norm_statistics import passes_over, recompute_statistics
+    from backbones.classifier import load_classifier
+    from backbones.data.datasets import read_classification
+    from backbones.data.folders import read_class_names
+    from backbones.errors import InputError
+    from backbones.protocols.sample import FramedSample, draw_numbers
+    from backbones.running.precision import autocast, choose_device, warn_of_emulation
+    from backbones.running.progress import progress, start_logging
+
+    if not options.model or not options.output:
+        raise InputError("give --model and --output: the file to read, and the .safetensors file to write")
+    if options.batch_size < 1 or options.images < 0 or options.workers < 0:
+        raise InputError("--batch-size must be positive, --images and --workers not negative")
+    start_logging(options.quiet)
+    device = choose_device(options.device)
+    warn_of_emulation(device, options.precision)
+    names = read_class_names(Path(options.classes)) if options.classes else ()
+    classifier = load_classifier(options.model, options.arch, names).to(device)
+    if classifier.convention.size is None:
+        raise InputError(f"{options.model}: does not say the size of its pictures, so they cannot share a batch")
+    data = read_classification(options.dataset, options.split, data_dir=options.data_dir)
+    numbers = draw_numbers(len(data.labels), options.images, options.seed)
+    sample = FramedSample(
+        data, numbers, classifier.convention, options.batch_size, device, options.workers, keep=options.exact
+    )
+    total = len(sample) * passes_over(classifier, options.exact)
+    with autocast(device, options.precision), progress("statistics", total, quiet=options.quiet) as bar:
+        images = recompute_statistics(classifier, sample, options.exact, bar.advance)
+    about = {"dataset": options.dataset, "split": options.split, "images": images, "exact": options.exact}
+    _write(classifier, options, about)
+    print(f"{options.output}: {passes_over(classifier)} layers with the statistics of {images} images")
+
+
+def _write(classifier: Classifier, options: PreparationOptions, statistics: dict[str, Any]) -> None:
+    """A model file of ours, with all that the file it comes from says, if that is ours too."""
+    from backbones.running.run_folder import WEIGHTS
+    from backbones.weights.model_file import read_metadata, write_model
+
+    source = Path(options.model) / WEIGHTS if Path(options.model).is_dir() else Path(options.model)
+    said = read_metadata(source) if source.suffix == ".safetensors" else {"recipe": None, "metrics": {}}
+    tensors = {f"network.{name}": value for name, value in classifier.network.state_dict().items()}
+    mean = classifier.normalize.mean
+    if mean.shape[1:] != (1, 1):
+        tensors["normalize.mean"] = mean
+    metadata = {
+        **said,
+        "task": "classification",
+        "architecture": {"backbone": classifier.backbone},
+        "classes": list(classifier.classes),
+        "input": classifier.convention.to_dict(),
+        "statistics": statistics,
+    }
+    write_model(Path(options.output or ""), tensors, metadata)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the command line and prepare."""
+    return run_command(PreparationOptions, run, description=__doc__ or "", examples=EXAMPLES, argv=argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
