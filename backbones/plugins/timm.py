@@ -30,6 +30,7 @@ _INSTALL = "pip install timm"
 _timm = import_host("timm", _INSTALL)
 _layers = import_host("timm.layers", _INSTALL)
 _models = import_host("timm.models", _INSTALL)
+_take_indices = import_host("timm.models._features", _INSTALL).feature_take_indices
 
 logger = logging.getLogger("shortcut")
 default_cfgs: dict[str, dict[str, Any]] = {}
@@ -98,7 +99,7 @@ class ShortcutModel(nn.Module):
         """
         if output_fmt != "NCHW":
             raise InputError(f"output_fmt: {output_fmt} is not offered; the maps are NCHW")
-        chosen, deepest = _models.feature_take_indices(len(self.maps), indices)
+        chosen, deepest = _take_indices(len(self.maps), indices)
         until = self.maps[deepest] if stop_early or intermediates_only else None
         found = list(self.network.features(from_rgb(images, self.convention), until=until).values())
         intermediates = [found[index] for index in sorted(chosen)]
@@ -109,7 +110,7 @@ class ShortcutModel(nn.Module):
     ) -> list[int]:
         """Remove the stages after the last of the chosen maps, and the head. Returns the indices, none negative."""
         chosen: list[int]
-        chosen, deepest = _models.feature_take_indices(len(self.maps), indices)
+        chosen, deepest = _take_indices(len(self.maps), indices)
         shortened = deepest < len(self.maps) - 1
         if shortened:
             self.network.truncate(self.maps[deepest])

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from backbones import build_backbone, register_backbone, save_weights
+from backbones import build_backbone, load_weights, register_backbone, save_weights
 from backbones.contract import Backbone
 from backbones.convention import InputConvention
 from backbones.variants import _registered
 from tests.backbones.test_batch_norm import randomize_norms
 
-torch.manual_seed(0)
 BGR = InputConvention(mean=(103.53, 116.28, 123.675), std=(51.0, 102.0, 204.0), channels="BGR")
 
 
@@ -43,28 +43,32 @@ class Toy(Backbone):
         return self.patches if name == "c1" else self.get_submodule(f"conv{name[1:]}_x")
 
 
-@pytest.fixture
-def toy() -> Iterator[str]:
-    """The name of a network that another package has registered."""
-    register_backbone("toy", Toy)
+@pytest.fixture(params=["registered", "installed"])
+def toy(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The name of a network of another package, that has called ``register_backbone`` or has an entry point."""
+    if request.param == "registered":
+        register_backbone("toy", Toy)
+    else:
+        entry = SimpleNamespace(name="toy", load=lambda: Toy)
+        monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [entry] if group == "backbones" else [])
     yield "toy"
-    _registered.pop("toy")
+    _registered.pop("toy", None)
 
 
-@pytest.fixture
-def weights_file(tmp_path: Path) -> Path:
+@pytest.fixture(scope="session")
+def weights_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ResNet-18 of 7 classes whose normalizations are not identities."""
-    return save_weights(randomize_norms(build_backbone("resnet18", 7)), tmp_path / "rgb.safetensors", "resnet18")
+    torch.manual_seed(0)
+    network = randomize_norms(build_backbone("resnet18", 7))
+    return save_weights(network, tmp_path_factory.mktemp("weights") / "rgb.safetensors", "resnet18")
 
 
-@pytest.fixture
-def bgr_file(tmp_path: Path, weights_file: Path) -> Path:
+@pytest.fixture(scope="session")
+def bgr_file(weights_file: Path) -> Path:
     """The same network for BGR images."""
-    from backbones import load_weights
-
     network = build_backbone("resnet18", 7)
     load_weights(network, weights_file)
-    return save_weights(network, tmp_path / "bgr.safetensors", "resnet18", convention=BGR)
+    return save_weights(network, weights_file.with_name("bgr.safetensors"), "resnet18", convention=BGR)
 
 
 @pytest.fixture
@@ -75,8 +79,6 @@ def images() -> Tensor:
 
 def our_maps(source: Path, images: Tensor, name: str = "resnet18") -> dict[str, Tensor]:
     """What the network gives by itself, in evaluation mode."""
-    from backbones import load_weights
-
     network = build_backbone(name, num_classes=0).eval()
     load_weights(network, source)
     with torch.no_grad():
