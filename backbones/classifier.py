@@ -71,9 +71,10 @@ def load_classifier(source: str | Path, arch: str | None = None, classes: Sequen
     name = weights.backbone or arch
     if name is None:
         raise InputError(f"{source}: the file does not name its network; give --arch")
-    logits = next(
-        len(value) for key, value in reversed(weights.tensors.items()) if key.endswith(("fc.bias", "fc8.bias"))
-    )
+    biases = (value for key, value in reversed(weights.tensors.items()) if key.endswith(("fc.bias", "fc8.bias")))
+    logits = len(next(biases, ()))
+    if not logits:
+        raise InputError(f"{source}: holds a backbone without a classifier; train one on it (--weights) to classify")
     names = tuple(weights.classes or classes or (str(number) for number in range(logits)))
     if len(names) != logits:
         raise InputError(f"{source}: {logits} classes, but {len(names)} names are given")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -28,6 +30,33 @@ class Stem(nn.Module):
         return [("conv", "bn")]
 
 
+CAFFE_POOL = "pool.caffe"
+"""The entry of a state dict that asks for Caffe's grid (``StemPool``)."""
+
+
+class StemPool(nn.MaxPool2d):
+    """The 3x3 max pooling with stride 2 between conv1 and conv2_x. [B, C, H, W] -> [B, C, ceil(H/2), ceil(W/2)].
+
+    Windows are centred on every second pixel (padding 1). On Caffe's grid, that of the paper's released weights, they
+    begin there (no padding, ceil mode): [B, C, floor(H/2), floor(W/2)] from 2x2 up. Weights fit one grid or the other,
+    so the choice travels with them: on Caffe's grid the state dict has one more entry, ``pool.caffe``, and loading a
+    state dict sets the grid that it asks for.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(3, stride=2, padding=1)
+
+    def use_caffe_grid(self, on: bool) -> None:
+        self.padding, self.ceil_mode = (0, True) if on else (1, False)
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        if self.ceil_mode:
+            destination[prefix + "caffe"] = torch.tensor(True)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+        self.use_caffe_grid(prefix + "caffe" in state_dict)
+
+
 class ResNet(Backbone):
     """A row of Table 1, or a 6n+2 network of section 4.2.
 
@@ -50,7 +79,7 @@ class ResNet(Backbone):
             stride = 1
         else:
             self.stem = Stem(nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False))
-            self.pool = nn.MaxPool2d(3, stride=2, padding=1)
+            self.pool = StemPool()
             stride = 4
         self.out_channels = {"c1": width}
         self.out_strides = {"c1": 1 if variant.small_input else 2}

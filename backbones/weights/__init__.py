@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from backbones.weights.loading import load_weights
+from backbones.weights.reading import BackboneWeights, read_weights
 from backbones.weights.saving import save_weights
+from backbones.weights.torchvision_export import save_torchvision, to_torchvision
 
-__all__ = ["load_weights", "save_weights"]
+__all__ = [
+    "BackboneWeights", "load_weights", "read_weights", "save_torchvision", "save_weights", "to_torchvision",
+]  # fmt: skip

@@ -1,10 +1,13 @@
-"""Other projects' parameter names, translated to ours."""
+"""torchvision's parameter names and ours, both ways. timm's residual networks bear the same names."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 from torch import Tensor
+
+from backbones.variants import VGGVariant
 
 _WRAPPERS = ("module.", "_orig_mod.")
 _RESNET = (
@@ -13,20 +16,27 @@ _RESNET = (
     (re.compile(r"\.downsample\.0\."), ".shortcut.conv."),
     (re.compile(r"\.downsample\.1\."), ".shortcut.bn."),
 )
+_RESNET_BACK = (
+    (re.compile(r"^stem\.conv\."), "conv1."),
+    (re.compile(r"^stem\.bn\."), "bn1."),
+    (re.compile(r"\.shortcut\.conv\."), ".downsample.0."),
+    (re.compile(r"\.shortcut\.bn\."), ".downsample.1."),
+)
 _VGG_CLASSIFIER = {"0": "fc6", "3": "fc7", "6": "fc8"}
+_VGG_CLASSIFIER_BACK = {name: index for index, name in _VGG_CLASSIFIER.items()}
 
 
 def without_wrappers(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Names without the prefixes of DistributedDataParallel and torch.compile, in any nesting."""
-    for prefix in _WRAPPERS * 2:
+    for prefix in _WRAPPERS:
         if tensors and all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+            return without_wrappers({name.removeprefix(prefix): tensor for name, tensor in tensors.items()})
     return tensors
 
 
-def is_torchvision(tensors: dict[str, Tensor]) -> bool:
+def is_torchvision(names: Collection[str]) -> bool:
     """Whether the names are those of torchvision's ResNet or VGG."""
-    return "layer1.0.conv1.weight" in tensors or "features.0.weight" in tensors
+    return "layer1.0.conv1.weight" in names or "features.0.weight" in names
 
 
 def from_torchvision(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -37,6 +47,24 @@ def from_torchvision(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         rename(name, positions): tensor.float() if tensor.is_floating_point() else tensor
         for name, tensor in tensors.items()
     }
+
+
+def resnet_name_in_torchvision(name: str) -> str:
+    """``conv3_x.0.shortcut.bn.bias`` -> ``layer2.0.downsample.1.bias``."""
+    for pattern, replacement in _RESNET_BACK:
+        name = pattern.sub(replacement, name)
+    return re.sub(r"^conv(\d)_x\.", lambda match: f"layer{int(match[1]) - 1}.", name)
+
+
+def vgg_name_in_torchvision(name: str, variant: VGGVariant) -> str:
+    """``conv3_x.1.weight`` -> ``features.10.weight``: all groups one after another, each ending in its pooling."""
+    part, module, kind = name.split(".")
+    if part == "classifier":
+        return f"classifier.{_VGG_CLASSIFIER_BACK[module]}.{kind}"
+    group = int(part[len("conv") : -len("_x")])
+    before = sum(2 * layers + 1 for layers in variant.depths[: group - 1])
+    own_pooling = 0 if group == 1 else 1  # ours begins a group with the pooling of the one before
+    return f"features.{before + int(module) - own_pooling}.{kind}"
 
 
 def _resnet_name(name: str, positions: list[int]) -> str:

@@ -42,14 +42,33 @@ def read_model(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         InputError: the file is missing, damaged, altered, or has no metadata of ours.
     """
     metadata = read_metadata(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path}: damaged ({error})") from error
+    tensors = read_tensors(path)
     if fingerprint(tensors) != metadata["sha256"]:
         raise InputError(f"{path}: the tensors do not match the checksum beside them; copy the file again")
     return tensors, metadata
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of any safetensors file, whoever wrote it.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    _open_text(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: damaged ({error})") from error
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a safetensors file has metadata of this project.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    return _open_text(path) is not None
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -58,13 +77,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
     Raises:
         InputError: the file is missing, damaged, or has no metadata of ours.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(KEY)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path}: not a complete safetensors file ({error})") from error
+    text = _open_text(path)
     if text is None:
         raise InputError(f"{path}: has no metadata of this project; its architecture and classes are unknown")
     metadata: dict[str, Any] = json.loads(text)
@@ -78,6 +91,18 @@ def read_metadata(path: Path) -> dict[str, Any]:
     return metadata
 
 
+def _open_text(path: Path) -> str | None:
+    """The JSON text of our metadata; None where a whole file has none."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            text: str | None = (file.metadata() or {}).get(KEY)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: not a complete safetensors file ({error})") from error
+    return text
+
+
 def task_of(source: Path) -> str:
     """What a run folder or a file is for: ``detection`` or ``classification``; files that do not say classify.
 
@@ -85,7 +110,7 @@ def task_of(source: Path) -> str:
         InputError: the file is missing or damaged.
     """
     path = source / WEIGHTS if source.is_dir() else source
-    if path.suffix != ".safetensors":
+    if path.suffix != ".safetensors" or not is_ours(path):
         return "classification"
     task: str = read_metadata(path)["task"]
     return task

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from backbones.contract import Backbone
 from backbones.convention import IMAGENET, InputConvention
+from backbones.resnet import CAFFE_POOL
 from backbones.weights.model_file import write_model
 
 
@@ -43,7 +44,7 @@ def save_weights(
         tensors["normalize.mean"] = mean_image
     metadata: dict[str, Any] = {
         "task": "classification",
-        "architecture": {"backbone": backbone},
+        "architecture": {"backbone": backbone, **({"pool": "caffe"} if f"network.{CAFFE_POOL}" in tensors else {})},
         "classes": list(classes),
         "input": convention.to_dict(),
         "recipe": recipe,

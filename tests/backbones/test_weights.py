@@ -15,11 +15,13 @@ from safetensors.torch import load_file, save_file
 from backbones import build_backbone, load_weights, save_weights
 from backbones.batch_norm import freeze_batch_norm
 from backbones.classifier import load_classifier
-from backbones.convention import InputConvention
+from backbones.convention import IMAGENET, InputConvention
 from backbones.errors import InputError
-from backbones.weights.loading import read_weights
+from backbones.weights.file_content import content_of
 from backbones.weights.model_file import read_metadata, read_model, task_of, write_model
 from backbones.weights.published import fetch_published
+from backbones.weights.reading import convert, read_weights
+from backbones.weights.torchvision_export import save_torchvision, to_torchvision
 from tests.backbones.test_batch_norm import randomize_norms
 
 TORCHVISION = {
@@ -34,21 +36,23 @@ def torchvision_net(name: str) -> torch.nn.Module:
 
 
 @pytest.mark.parametrize("name", TORCHVISION)
-def test_torchvision_weights_give_torchvision_logits(name: str, tmp_path: Path) -> None:
+def test_torchvision_weights_give_torchvision_logits_and_are_exported_again(name: str) -> None:
     theirs = torchvision_net(name)
-    torch.save(theirs.state_dict(), tmp_path / "weights.pth")
     ours = build_backbone(name).eval()
-    assert load_weights(ours, tmp_path / "weights.pth").convention.resize == 256
+    assert load_weights(ours, convert(content_of(theirs.state_dict()), name)).convention.resize == 256
     x = torch.randn(2, 3, 96, 96)
     with torch.no_grad():
         assert (ours(x) - theirs(x)).abs().max() < 1e-4
+    exported = to_torchvision(ours)
+    assert exported.keys() == theirs.state_dict().keys()
+    assert all(torch.equal(exported[name], value) for name, value in theirs.state_dict().items())
 
 
 @pytest.mark.parametrize("name", ["resnet50", "resnet101", "resnet152"])
-def test_the_other_stride_placement_is_refused_by_name(name: str, tmp_path: Path) -> None:
-    torch.save(torchvision_net(f"{name}_v15").state_dict(), tmp_path / "weights.pth")
+def test_the_other_stride_placement_is_refused_by_name(name: str) -> None:
+    theirs = build_backbone(f"{name}_v15", 2)
     with pytest.raises(InputError, match=f"use {name}_v15"):
-        load_weights(build_backbone(name), tmp_path / "weights.pth")
+        load_weights(build_backbone(name, 2), convert(content_of(to_torchvision(theirs)), "weights.pth"))
 
 
 def test_our_own_files_remember_the_stride(tmp_path: Path) -> None:
@@ -59,12 +63,82 @@ def test_our_own_files_remember_the_stride(tmp_path: Path) -> None:
 
 def test_compressed_half_precision_with_wrappers_loads(tmp_path: Path) -> None:
     theirs = torchvision_net("resnet18")
-    half = {f"module._orig_mod.{name}": value.half() for name, value in theirs.state_dict().items()}
+    state = {name: torch.zeros_like(value) for name, value in theirs.state_dict().items()}  # quick to compress
+    state["conv1.weight"] = theirs.conv1.weight.detach()
+    half = {f"module._orig_mod.{name}": value.half() for name, value in state.items()}
     torch.save(half, tmp_path / "w.pth")
     (tmp_path / "w.pth.xz").write_bytes(lzma.compress((tmp_path / "w.pth").read_bytes(), preset=0))
     ours = build_backbone("resnet18")
     load_weights(ours, tmp_path / "w.pth.xz")
     assert torch.equal(ours.stem.conv.weight, theirs.conv1.weight.half().float())
+
+
+def test_containers_and_prefixes_nest(tmp_path: Path) -> None:
+    theirs = torchvision_net("resnet18").state_dict()
+    wrapped = {f"_orig_mod.module._orig_mod.module.{name}": value for name, value in theirs.items()}
+    torch.save(
+        {"epoch": 3, "model": {"arch": "x", "state_dict": wrapped}, "optimizer": {"lr": 0.1}}, tmp_path / "w.pth"
+    )
+    ours = build_backbone("resnet18")
+    load_weights(ours, tmp_path / "w.pth")
+    assert torch.equal(ours.fc.weight, theirs["fc.weight"])
+
+
+def test_safetensors_of_others_are_read_by_their_names(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    theirs = torchvision_net("resnet18").state_dict()
+    save_file(theirs, tmp_path / "model.safetensors", metadata={"format": "pt"})  # as timm publishes
+    ours = build_backbone("resnet18")
+    with caplog.at_level("INFO", "shortcut"):
+        assert load_weights(ours, tmp_path / "model.safetensors").convention == IMAGENET
+    assert "102 of 102 tensors from" in caplog.text
+    assert torch.equal(ours.conv5_x[1].bn2.running_var, theirs["layer4.1.bn2.running_var"])
+    assert task_of(tmp_path / "model.safetensors") == "classification"
+
+
+def test_torchvisions_file_is_written_and_loaded_strictly(tmp_path: Path) -> None:
+    ours = freeze_batch_norm(randomize_norms(build_backbone("resnet18", 7))).eval()
+    path = save_torchvision(ours, tmp_path / "w.pth")
+    theirs = torchvision.models.resnet18(num_classes=7).eval()
+    theirs.load_state_dict(torch.load(path, weights_only=True))
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.allclose(ours(x), theirs(x), atol=1e-5)
+    assert [file.name for file in tmp_path.iterdir()] == ["w.pth"]
+
+
+@pytest.mark.parametrize("name", ["resnet50", "resnet18_a", "resnet34_c", "plain18", "resnet20"])
+def test_networks_that_torchvision_lacks_are_not_exported(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"{name}: torchvision has no network with these layers; it has resnet18"):
+        save_torchvision(build_backbone(name, 2), tmp_path / "w.pth")
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_classifier_is_kept_where_that_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    state = torchvision_net("resnet18").state_dict()
+    torch.save(state, tmp_path / "w.pth")
+    torch.save({name: value for name, value in state.items() if not name.startswith("fc.")}, tmp_path / "body.pth")
+    for file in ("w.pth", "body.pth"):
+        network = build_backbone("resnet18", 7)
+        own = network.fc.weight.clone()
+        with pytest.raises(InputError, match="classifier=False"):
+            load_weights(network, tmp_path / file)
+        caplog.clear()
+        with caplog.at_level("INFO", "shortcut"):
+            load_weights(network, tmp_path / file, classifier=False)
+        assert "100 of 100 tensors" in caplog.text
+        assert "classifier stays the network's own" in caplog.text
+        assert torch.equal(network.fc.weight, own)
+        assert torch.equal(network.stem.conv.weight, state["conv1.weight"])
+    with pytest.raises(InputError, match="holds no classifier"):
+        load_weights(network, tmp_path / "body.pth")
+    with pytest.raises(InputError, match="backbone without a classifier"):
+        load_classifier(tmp_path / "body.pth", "resnet18")
+
+
+def test_residual_weights_are_refused_by_the_plain_network_of_the_same_shapes(tmp_path: Path) -> None:
+    save_weights(build_backbone("resnet20", 5), tmp_path / "w.safetensors", "resnet20")
+    with pytest.raises(InputError, match=r"holds resnet20, and this network is plain20.*use resnet20"):
+        load_weights(build_backbone("plain20", 5), tmp_path / "w.safetensors")
 
 
 def test_a_headless_frozen_network_takes_the_body_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

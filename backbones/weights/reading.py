@@ -1,0 +1,112 @@
+"""A classification network from a file, whoever wrote it, under our names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from backbones.convention import InputConvention
+from backbones.errors import InputError
+from backbones.resnet import CAFFE_POOL
+from backbones.running.run_folder import WEIGHTS
+from backbones.variants import VARIANTS, ResNetVariant
+from backbones.weights.file_content import FileContent, read_content
+from backbones.weights.formats import FORMATS, find_format
+from backbones.weights.model_file import is_ours, read_model
+from backbones.weights.published import fetch_published
+
+
+@dataclass(frozen=True)
+class BackboneWeights:
+    """A network's tensors under our names, and what is known of them.
+
+    Attributes:
+        tensors: by parameter name; ``pool.caffe`` among them asks for Caffe's max pooling.
+        origin: where they come from, for messages.
+        convention: the input that they expect.
+        classes: names in the order of the classifier; empty where the file does not say.
+        backbone: the network's name where the file says it.
+        stride_on: where bottlenecks carry their stride, if it is known.
+        mean_image: a per-pixel mean [3, H, W] that goes before the network, or None.
+    """
+
+    tensors: dict[str, Tensor]
+    origin: str
+    convention: InputConvention
+    classes: tuple[str, ...] = ()
+    backbone: str | None = None
+    stride_on: str | None = None
+    mean_image: Tensor | None = None
+
+    @property
+    def caffe_pool(self) -> bool:
+        """Whether the network pools on Caffe's grid after conv1 (see ``backbones.resnet.StemPool``)."""
+        return CAFFE_POOL in self.tensors
+
+
+def read_weights(source: str | Path) -> BackboneWeights:
+    """Read a classification model from a run folder, a ``.safetensors`` of ours, or another project's file.
+
+    Other projects are told by the names of their tensors: torchvision, timm, detectron2 and MSRA (``R-50.pkl``),
+    pytorch_resnet_cifar10 (``.th``). ``.pth``, ``.th`` and ``.pkl`` may be compressed (``.xz``). ``torchvision://NAME``
+    names published weights.
+
+    Raises:
+        InputError: the file cannot be read, or its parameter names are nobody's that we know.
+    """
+    text = str(source)
+    if text.startswith("torchvision://"):
+        return read_weights(fetch_published(text.removeprefix("torchvision://")))
+    path = Path(source)
+    if path.is_dir():
+        path = path / WEIGHTS
+    if path.suffix == ".safetensors" and is_ours(path):
+        return _from_ours(path)
+    return convert(read_content(path), str(path))
+
+
+def convert(content: FileContent, origin: str) -> BackboneWeights:
+    """Another project's tensors under our names.
+
+    Args:
+        content: from ``read_content``, or ``content_of`` a state dict in memory.
+        origin: where it comes from, for messages.
+
+    Raises:
+        InputError: the parameter names are nobody's that we know.
+    """
+    row = find_format(content.tensors)
+    if row is None:
+        sample = ", ".join(sorted(content.tensors)[:2]) or "no tensors at all"
+        known = ", ".join(row.owner for row in FORMATS)
+        raise InputError(f"{origin}: the parameter names ({sample}) are nobody's that are known: {known}, or our own")
+    network = row.convert(content)
+    unread = f"; {network.unread} tensors of its detector unread" if network.unread else ""
+    return BackboneWeights(
+        network.tensors,
+        f"{origin} ({row.owner}{unread})",
+        network.convention,
+        network.classes,
+        network.backbone,
+        network.stride_on,
+    )
+
+
+def _from_ours(path: Path) -> BackboneWeights:
+    tensors, metadata = read_model(path)
+    if metadata["task"] != "classification":
+        raise InputError(f"{path}: holds a model for {metadata['task']}, not a classification network")
+    backbone = metadata["architecture"]["backbone"]
+    variant = VARIANTS.get(backbone)
+    mean = tensors.get("normalize.mean")
+    return BackboneWeights(
+        {name.removeprefix("network."): tensor for name, tensor in tensors.items() if name.startswith("network.")},
+        str(path),
+        InputConvention.from_dict(metadata["input"]),
+        tuple(metadata["classes"]),
+        backbone,
+        variant.stride_on if isinstance(variant, ResNetVariant) and variant.block == "bottleneck" else None,
+        mean if mean is not None and mean.shape[1:] != (1, 1) else None,
+    )
