@@ -8,7 +8,7 @@ comma := ,
 QUICKSTART := runs/quickstart
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test lint format digits bench results clean
+.PHONY: help setup quickstart test lint format digits bench results tables clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -59,6 +59,9 @@ bench: $(STAMP)  ## measure speed against torchvision, as ratios
 
 results: $(STAMP)  ## write the tables in README from results/
 	$(BIN)/python results/tables.py
+
+tables: $(STAMP)  ## write the paper's tables in docs/results.md from results/
+	$(BIN)/python results/paper_tables.py
 
 clean:  ## remove the environment and caches (not runs/)
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*

@@ -1,262 +1,388 @@
-"""The training loop of classification networks whose data fits in memory (section 4.2)."""
+"""Pretraining: from options to run folders (sections 3.4 and 4.2)."""
 
 from __future__ import annotations
 
 import logging
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+import os
+import time
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from backbones.augmentation import crop_and_mirror
+from backbones.activation_checkpointing import checkpoint_blocks
+from backbones.blocks import BasicBlock, Bottleneck
 from backbones.building import build_backbone
 from backbones.classifier import Classifier
-from backbones.convention import InputConvention
-from backbones.data.arrays import LabelledImages
-from backbones.data.digits import digits_classification
 from backbones.data.order import EndlessOrder
-from backbones.evaluation import ErrorRates, error_rates
+from backbones.data.streams import TrainingStream
+from backbones.errors import InputError
+from backbones.evaluation import ErrorRates, rates_of
 from backbones.normalization import Normalize
-from backbones.recipes import find_recipe
-from backbones.running.checkpoint import load_checkpoint, save_checkpoint
-from backbones.running.command_line import Interrupted, as_plain_values
-from backbones.running.interrupts import noticing_interrupts
-from backbones.running.keyed_random import fold, uniform
-from backbones.running.learning_rate import Schedule
-from backbones.running.meter import Meter
-from backbones.running.precision import autocast, choose_device, gradient_scaler, warn_of_emulation
-from backbones.running.progress import Progress, progress, start_logging
+from backbones.pretraining_data import SIDE, Datasets, measure_convention, read_datasets
+from backbones.recipes import find_recipe, takes_small_pictures
+from backbones.report import write_report
+from backbones.running import distributed
+from backbones.running.command_line import as_plain_values
+from backbones.running.learning_rate import Observed, Schedule
+from backbones.running.precision import choose_device, gradient_scaler, warn_of_emulation
+from backbones.running.progress import start_logging
 from backbones.running.run_folder import RunFolder
-from backbones.running.tensorboard import ScalarWriter
-from backbones.training_options import TrainingOptions, resolve
+from backbones.running.training_loop import Pace, run_jobs
+from backbones.running.training_state import TrainingState
+from backbones.train_steps.graph import GraphSteps, ImagePool
+from backbones.train_steps.in_memory import BatchPlan, DeviceData, EagerSteps, logits_of
+from backbones.train_steps.learning import Learner, Means, make_optimizer
+from backbones.train_steps.streamed import StreamedSteps, SyntheticSteps, evaluate_files
+from backbones.training_options import TrainingOptions, parse_seeds, resolve
 from backbones.weights import load_weights, save_weights
 
 logger = logging.getLogger("shortcut")
-
-
-@dataclass
-class TrainingState:
-    """What changes while a run goes on; a checkpoint holds all of it."""
-
-    model: Classifier
-    optimizer: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler
-    meter: Meter = field(default_factory=Meter)
-    step: int = 0
-
-    def save(self, path: Path) -> None:
-        """Write everything, atomically."""
-        state = {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "meter": self.meter.state(),
-            "step": self.step,
-        }
-        save_checkpoint(path, state)
-
-    def load(self, path: Path, device: torch.device) -> None:
-        """The inverse of ``save``."""
-        state = load_checkpoint(path)
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.meter.restore(state["meter"], device)
-        self.step = state["step"]
-
-
-@dataclass(frozen=True)
-class DeviceData:
-    """Labelled images on the device: pixels [N, 3, H, W] uint8, labels [N]."""
-
-    pixels: Tensor
-    labels: Tensor
-    mirrored: bool
-
-    @classmethod
-    def of(cls, data: LabelledImages, device: torch.device) -> DeviceData:
-        pixels = torch.from_numpy(data.images).permute(0, 3, 1, 2).contiguous()
-        return cls(pixels.to(device), torch.from_numpy(data.labels).to(device), data.mirrored)
+WARMUP_ERROR, WARMUP_WINDOW = 80.0, 100
+"""Section 4.2 ends the warm-up of 110 layers when the training error is below 80 %: here, its mean over 100 steps."""
+_EVALUATION_BATCH = 64
 
 
 def train(options: TrainingOptions) -> Path:
-    """Train a network, or go on with an interrupted run.
+    """Train a network, or several seeds of it side by side, or go on with an interrupted run.
 
     Args:
         options: what ``python backbones/train.py`` takes; ``None`` fields are filled by the recipe.
 
     Returns:
-        The run folder.
+        The run folder; of several seeds, the folder that holds theirs.
 
     Raises:
         InputError: something given cannot be used.
         Interrupted: a signal asked to stop; the state is saved.
     """
     device = choose_device(options.device)
-    with ExitStack() as stack:
+    with distributed.process_group(device):
         start_logging(options.quiet)
-        options = _options_of_run(options) if options.resume else resolve(options)
-        data, val = (digits_classification(split) for split in (options.split, options.val_split))
-        state = _prepare(options, data, device)
-        run = _open_run(options)
-        start_logging(options.quiet, run.log)
-        warn_of_emulation(device, options.precision)
-        if run.state.exists():
-            state.load(run.state, device)
-            logger.info("going on after iteration %d of %s", state.step, options.iterations)
-        run.rewind(state.step)
-        logger.info("run folder: %s", run.path)
-        logger.info("data: %s, %d images of %d x %d, %d classes", options.dataset, len(data.labels),
-                    *data.images.shape[1:3], len(data.classes))  # fmt: skip
-        logger.info("learning rate: %.4g for batches of %s; %s iterations",
-                    make_schedule(options).scaled_peak(options.batch_size or 0), options.batch_size,
-                    options.iterations)  # fmt: skip
-        interrupted = stack.enter_context(noticing_interrupts())
-        bar = stack.enter_context(progress("training", options.iterations or 0, state.step, options.quiet))
-        _run(options, state, DeviceData.of(data, device), DeviceData.of(val, device), run, interrupted, bar)
-        _finish(options, state, val, run, device)
-    return run.path
+        place, runs = _runs_of(options)
+        first = runs[0]
+        datasets = read_datasets(first)
+        if device.type == "cuda":
+            torch.backends.cudnn.benchmark = True  # every step has the same shapes
+        states = [_prepare(run, datasets, device) for run in runs]
+        folders = [_open_run(run) for run in runs]
+        start_logging(first.quiet, folders[0].log)
+        warn_of_emulation(device, first.precision)
+        on_device = _OnDevice(datasets, device)
+        jobs = [
+            PretrainingJob(run, state, on_device, folder)
+            for run, state, folder in zip(runs, states, folders, strict=True)
+        ]
+        for job in jobs:
+            job.restore()
+        _announce(first, datasets, place, len(jobs))
+        run_jobs(jobs, _pace(first), resume=f"python backbones/train.py --resume {place}", quiet=first.quiet,
+                 tensorboard=first.tensorboard)  # fmt: skip
+        for job in jobs:
+            job.finish()
+        distributed.barrier()
+    return place
 
 
-def _run(
-    options: TrainingOptions,
-    state: TrainingState,
-    data: DeviceData,
-    val: DeviceData,
-    run: RunFolder,
-    interrupted: Any,
-    bar: Progress,
-) -> None:
-    """The loop: one step, one log line, one evaluation, one saved state at a time."""
-    assert options.iterations is not None and options.batch_size is not None
-    schedule, order = make_schedule(options), EndlessOrder(len(data.labels), options.seed)
-    writer = ScalarWriter(run.path, options.tensorboard)
-    while state.step < options.iterations:
-        chosen = order.at(state.step * options.batch_size, options.batch_size)
-        rate = schedule.at(state.step * options.batch_size, options.batch_size)
-        state.meter.add(train_step(state, data, chosen, rate, options))
-        state.step += 1
-        bar.advance()
-        last = state.step == options.iterations
-        if state.step % options.log_every == 0 or last:
-            losses, clock = state.meter.read(options.batch_size)
-            run.record({"step": state.step, "learning_rate": rate, **losses, "time": clock})
-            writer.write(state.step, {**losses, "learning_rate": rate, **clock})
-            bar.report(f"loss {losses['loss']:.4f}  rate {rate:.4g}  {clock['images_per_second']:.0f} images/s")
-        if state.step % options.evaluate_every == 0 or last:
-            rates = error_rates(state.model, val.pixels, val.labels, options.precision)
-            run.record({"step": state.step, **rates.as_metrics()})
-            writer.write(state.step, rates.as_metrics())
-            logger.info("iteration %d: %s top-1 error %.2f %%", state.step, options.val_split, rates.top1)
-        stop = interrupted()
-        if state.step % options.checkpoint_every == 0 or last or stop:
-            state.save(run.state)
-        if stop and not last:
-            raise Interrupted(f"go on with: python backbones/train.py --resume {run.path}")
+class _OnDevice:
+    """Both splits where the steps find them; what all seeds share."""
+
+    def __init__(self, datasets: Datasets, device: torch.device) -> None:
+        self.datasets, self.device = datasets, device
+        self.train = DeviceData.of(datasets.train, device) if datasets.in_memory else None
+        self.val = DeviceData.of(datasets.val, device) if datasets.in_memory else None
+        self._pools: dict[torch.dtype, ImagePool] = {}
+
+    def pool(self, normalize: Normalize, precision: str) -> ImagePool:
+        """All training pictures, normalized and padded."""
+        assert self.train is not None
+        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        if dtype not in self._pools:
+            self._pools[dtype] = ImagePool(self.train, normalize, dtype)
+        return self._pools[dtype]
 
 
-def train_step(
-    state: TrainingState, data: DeviceData, chosen: np.ndarray, rate: float, options: TrainingOptions
-) -> dict[str, Tensor]:
-    """Normalize, augment, forward, backward, and one step of SGD, without waiting for the device."""
-    device = data.labels.device
-    index = torch.from_numpy(chosen).to(device, non_blocking=True)
-    key = torch.tensor([fold(options.seed, state.step)], device=device)
-    draws = uniform(key, torch.arange(3 * len(chosen), device=device)).reshape(-1, 3)
-    images = crop_and_mirror(state.model.normalize(data.pixels[index]), draws, data.mirrored)
-    images = images.contiguous(memory_format=torch.channels_last)
-    for group in state.optimizer.param_groups:
-        group["lr"] = rate
-    with autocast(device, options.precision):
-        logits = state.model.train().network(images)
-    loss = functional.cross_entropy(logits.float(), data.labels[index])
-    state.optimizer.zero_grad()
-    state.scaler.scale(loss).backward()
-    state.scaler.step(state.optimizer)
-    state.scaler.update()
-    return {"cross_entropy": loss}
+Steps = EagerSteps | GraphSteps | StreamedSteps | SyntheticSteps
+
+
+class PretrainingJob:
+    """One run, as the training loop sees it.
+
+    Args:
+        options: resolved.
+        state: with a ``Classifier`` as its model.
+        on_device: the data.
+        folder: of the run.
+    """
+
+    def __init__(self, options: TrainingOptions, state: TrainingState, on_device: _OnDevice, folder: RunFolder) -> None:
+        assert isinstance(state.model, Classifier) and options.batch_size is not None
+        self.options, self.state, self.data, self.folder = options, state, on_device, folder
+        self.device, self.batch_size = on_device.device, options.batch_size
+        self.model = state.model
+        self.recipe = find_recipe(options.recipe, options.arch)
+        self.schedule = make_schedule(options)
+        self.rate, self.begun = 0.0, 0.0
+        self.steps = self._make_steps()
+
+    def restore(self) -> None:
+        """Go on from the folder's state, if it has one."""
+        if self.folder.state.exists():
+            self.state.load(self.folder.state, self.device)
+            logger.info("going on after iteration %d of %s", self.state.step, self.options.iterations)
+        if distributed.is_main():
+            self.folder.rewind(self.state.step)
+        self.model.train()
+        self.begun = time.monotonic() - float(self.state.notes.get("seconds", 0.0))
+
+    def on_device(self) -> AbstractContextManager[Any]:
+        return self.steps.on_device() if isinstance(self.steps, GraphSteps) else nullcontext()
+
+    def batches(self) -> Iterable[Any]:
+        assert self.options.iterations is not None
+        return self.steps.batches(self.state.step, self.options.iterations)
+
+    def learning_rate(self) -> float:
+        return self.rate
+
+    def train_step(self, batch: Any) -> tuple[Means, Means]:
+        """One step of SGD at the rate of the schedule."""
+        self.state.notes["seconds"] = time.monotonic() - self.begun
+        self.rate = self.schedule.at(self.state.step * self.batch_size, self.batch_size, self.observed())
+        losses, others = self.steps(batch, self.rate)
+        if self.schedule.error_warmup is not None and self.state.notes.get("warmup_end") is None:
+            self._watch_warmup(others["train_error"])
+        return losses, others
+
+    def observed(self) -> Observed:
+        """What the learning rate depends on besides the step."""
+        notes = self.state.notes
+        return Observed(notes.get("warmup_end"), tuple(notes.get("errors", ())))
+
+    def evaluate(self) -> dict[str, float]:
+        """Error rates on the validation split."""
+        rates = self._rates()[0]
+        self.state.notes["errors"] = [*self.state.notes.get("errors", ()), rates.top1]
+        logger.info("iteration %d: %s top-1 error %.2f %%", self.state.step, self.options.val_split, rates.top1)
+        return rates.as_metrics()
+
+    def finish(self) -> None:
+        """Write weights, metrics and report."""
+        options, normalize = self.options, self.model.normalize
+        rates, scores = self._rates()
+        if not distributed.is_main():
+            return
+        records = self.folder.read_records()
+        last: dict[str, Any] = next((record for record in reversed(records) if "train_error" in record), {})
+        metrics = {
+            "split": options.val_split, "protocol": "center", "images": rates.images, **rates.as_metrics(),
+            "train_error": last.get("train_error"), "seconds": round(self.state.notes.get("seconds", 0.0), 1),
+        }  # fmt: skip
+        save_weights(
+            self.model.network, self.folder.weights, options.arch,
+            convention=normalize.convention, classes=self.model.classes,
+            mean_image=normalize.mean if normalize.mean.shape[1:] != (1, 1) else None,
+            recipe=options.recipe, metrics=rates.as_metrics(),
+        )  # fmt: skip
+        self.folder.write_metrics(metrics)
+        facts = {name: value for name, value in as_plain_values(options).items() if value not in (None, "", False, [])}
+        if len(scores) == len(self.data.datasets.val.labels):
+            title = f"{options.arch} on {options.dataset}"
+            write_report(self.folder.report, title, records, facts, scores.numpy(), self.data.datasets.val)
+        logger.info("%s %s: top-1 error %.2f %%; weights: %s", options.dataset, options.val_split, rates.top1,
+                    self.folder.weights)  # fmt: skip
+
+    def _make_steps(self) -> Steps:
+        """The way this run's steps are made."""
+        options, datasets, device = self.options, self.data.datasets, self.device
+        learner = Learner(
+            _wrap(self.model, options, device), self.state.optimizer, self.state.scaler, options.precision,
+            self.recipe.label_smoothing,
+        )  # fmt: skip
+        if options.synthetic:
+            side = datasets.train.images.shape[1] if datasets.in_memory else SIDE
+            share = self.batch_size // distributed.world_size()
+            return SyntheticSteps(learner, (share, 3, side, side), len(datasets.classes), device)
+        order = EndlessOrder(len(datasets.train.labels), options.seed)
+        if not datasets.in_memory:
+            stream = TrainingStream(
+                datasets.train, order, self.batch_size, options.seed, SIDE,
+                "resized-crop" if self.recipe.augmentation == "resized-crop" else "scale-jitter",
+            )  # fmt: skip
+            return StreamedSteps(
+                learner, self.model.normalize, stream,
+                lighting=self.recipe.lighting, workers=_workers(options, device), device=device,
+            )  # fmt: skip
+        assert self.data.train is not None
+        plan = BatchPlan(order, self.batch_size, options.seed)
+        if choose_engine(options, device) == "graph":
+            stream_ = torch.cuda.Stream(device) if device.type == "cuda" else None
+            return GraphSteps(learner, self.data.pool(self.model.normalize, options.precision), plan, stream_)
+        return EagerSteps(learner, self.model.normalize, self.data.train, plan)
+
+    def _watch_warmup(self, error: Tensor) -> None:
+        """Section 4.2: 0.01 until the training error is below 80 %. The device is asked once in 100 steps."""
+        notes, done = self.state.notes, self.state.step + 1
+        notes["window"] = error + notes["window"].to(self.device) if "window" in notes else error.clone()
+        if done % WARMUP_WINDOW:
+            return
+        mean = float(distributed.mean_over_processes(notes.pop("window"))) / WARMUP_WINDOW
+        if mean < WARMUP_ERROR:
+            notes["warmup_end"] = done * self.batch_size
+            logger.info("iteration %d: training error %.1f %%, the warm-up ends", done, mean)
+
+    def _rates(self) -> tuple[ErrorRates, Tensor]:
+        """On the validation split: rates, the same on all processes, and the logits [N, K] that gave them."""
+        options = self.options
+        if self.data.val is None:
+            rates, scores = evaluate_files(
+                self.model, self.data.datasets.val, self.model.convention, batch_size=_EVALUATION_BATCH,
+                workers=_workers(options, self.device), device=self.device, precision=options.precision,
+            )  # fmt: skip
+            return rates, torch.cat(distributed.gather_objects(scores))
+        pixels, labels = self.data.val.pixels, self.data.val.labels
+        scores = logits_of(self.model, pixels, options.precision)
+        rates = rates_of(scores.numpy(), labels.cpu().numpy())
+        return distributed.gather_objects(rates)[0], scores
+
+
+def choose_engine(options: TrainingOptions, device: torch.device) -> str:
+    """How steps on data in memory are made.
+
+    Raises:
+        InputError: what is asked for does not work together.
+    """
+    reason = "fp16 scales its losses by what the host sees" if options.precision == "fp16" else ""
+    reason = reason or ("several processes exchange gradients" if distributed.world_size() > 1 else "")
+    if options.engine == "graph" and reason:
+        raise InputError(f"--engine graph: {reason}; use --engine eager")
+    if options.engine != "auto":
+        return options.engine
+    return "graph" if device.type == "cuda" and not reason else "eager"
 
 
 def make_schedule(options: TrainingOptions) -> Schedule:
-    """The learning rate as a function of images seen."""
+    """The learning rate of resolved options, as a function of images seen and of the run's own errors."""
     assert options.learning_rate is not None and options.iterations is not None and options.batch_size is not None
-    recipe = find_recipe(options.recipe)
+    recipe = find_recipe(options.recipe, options.arch)
     images = options.iterations * options.batch_size
     return Schedule(
         options.learning_rate,
         recipe.batch_size,
         images,
-        milestones=recipe.milestones,
+        milestones=options.milestones or (),
         warmup_images=min(recipe.warmup_images, images // 4),
-        shape=recipe.shape,
+        shape=options.schedule or recipe.shape,  # type: ignore[arg-type]
+        error_warmup=recipe.error_warmup,
     )
 
 
-def measure_convention(data: LabelledImages, per_pixel: bool) -> tuple[InputConvention, Tensor | None]:
-    """The normalization of a training set: its mean picture, or mean and deviation of each channel.
+def _runs_of(options: TrainingOptions) -> tuple[Path, list[TrainingOptions]]:
+    """The folder, and the resolved options of each run in it."""
+    if options.resume:
+        place = Path(options.resume)
+        folders = sorted(path.parent for path in place.glob("seed*/config.yaml")) or [place]
+        return place, [_options_of_run(options, folder) for folder in folders]
+    resolved = resolve(options)
+    assert resolved.output is not None
+    place = Path(resolved.output)
+    if options.seeds is None:
+        return place, [resolved]
+    seeds = parse_seeds(options.seeds)
+    return place, [replace(resolved, seed=s, seeds=None, output=str(place / f"seed{s}")) for s in seeds]
 
-    The paper subtracts the per-pixel mean and does not divide (sections 3.4 and 4.2).
-    """
-    pixels = data.images.astype(np.float64)
-    size = (data.images.shape[1], data.images.shape[2])
-    mean = [float(value) for value in pixels.mean((0, 1, 2))]
-    std = [1.0, 1.0, 1.0] if per_pixel else [float(value) for value in pixels.std((0, 1, 2))]
-    convention = InputConvention((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]), size=size)
-    picture = torch.from_numpy(pixels.mean(0)).permute(2, 0, 1).float() if per_pixel else None
-    return convention, picture
 
-
-def _options_of_run(options: TrainingOptions) -> TrainingOptions:
+def _options_of_run(options: TrainingOptions, folder: Path) -> TrainingOptions:
     """The options that the run to resume was started with; what belongs to the machine may differ."""
-    assert options.resume is not None
-    saved = RunFolder.reopen(Path(options.resume)).read_config()
-    kept = {name: getattr(options, name) for name in ("device", "quiet", "debug", "resume", "tensorboard")}
-    return TrainingOptions(**{**saved, **kept})
+    saved = RunFolder.reopen(folder).read_config()
+    kept = {name: getattr(options, name) for name in ("device", "quiet", "debug", "tensorboard", "workers")}
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()}
+    return TrainingOptions(**{**values, **kept, "resume": str(folder)})
 
 
 def _open_run(options: TrainingOptions) -> RunFolder:
     if options.resume:
         run = RunFolder(Path(options.resume))
-        run.remove_leftovers()
+        if distributed.is_main():
+            run.remove_leftovers()
         return run
     assert options.output is not None
+    if not distributed.is_main():
+        return RunFolder(Path(options.output))
     config = {name: value for name, value in as_plain_values(options).items() if name != "resume"}
     return RunFolder.create(Path(options.output), config)
 
 
-def _prepare(options: TrainingOptions, data: LabelledImages, device: torch.device) -> TrainingState:
+def _prepare(options: TrainingOptions, datasets: Datasets, device: torch.device) -> TrainingState:
     """Model and optimizer before the first step."""
-    recipe = find_recipe(options.recipe)
+    recipe = find_recipe(options.recipe, options.arch)
+    assert options.batch_size is not None
+    if options.batch_size % distributed.world_size():
+        processes = distributed.world_size()
+        raise InputError(f"--batch-size {options.batch_size} cannot be divided among {processes} processes")
+    if datasets.in_memory:
+        choose_engine(options, device)  # refuses before anything is written
     torch.manual_seed(options.seed)
-    network = build_backbone(options.arch, len(data.classes))
-    convention, picture = measure_convention(data, recipe.per_pixel_mean)
+    network = build_backbone(options.arch, len(datasets.classes))
+    if recipe.zero_last_gamma:
+        _zero_last_gammas(network)
     if options.weights:
         load_weights(network, options.weights)
-    model = Classifier(options.arch, network, Normalize(convention, picture), data.classes).to(device)
+    if options.checkpoint_activations:
+        checkpoint_blocks(network)
+    convention, picture = measure_convention(datasets.train, recipe, options)
+    model = Classifier(options.arch, network, Normalize(convention, picture), datasets.classes).to(device)
     model = model.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(
-        model.parameters(), lr=0.0, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=True
+    return TrainingState(model, make_optimizer(model, recipe), gradient_scaler(device, options.precision))
+
+
+def _zero_last_gammas(network: nn.Module) -> None:
+    """Every residual branch starts as zero (Goyal et al. 2017), so that a block starts as its shortcut."""
+    for block in network.modules():
+        if isinstance(block, Bottleneck):
+            nn.init.zeros_(block.bn3.weight)
+        elif isinstance(block, BasicBlock) and block.shortcut is not None:
+            nn.init.zeros_(block.bn2.weight)
+
+
+def _wrap(model: Classifier, options: TrainingOptions, device: torch.device) -> nn.Module:
+    network: nn.Module = model.network
+    if options.compile:
+        network.compile()
+    if distributed.world_size() > 1:
+        return DistributedDataParallel(network, [device.index] if device.type == "cuda" else None)
+    return network
+
+
+def _workers(options: TrainingOptions, device: torch.device) -> int:
+    if options.workers >= 0:
+        return options.workers
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, (os.cpu_count() or 1) // processes) if device.type == "cuda" else 0
+
+
+def _pace(options: TrainingOptions) -> Pace:
+    assert options.iterations is not None and options.batch_size is not None
+    return Pace(
+        options.iterations, options.batch_size, options.log_every, options.evaluate_every, options.checkpoint_every
     )
-    return TrainingState(model, optimizer, gradient_scaler(device, options.precision))
 
 
-def _finish(
-    options: TrainingOptions, state: TrainingState, val: LabelledImages, run: RunFolder, device: torch.device
-) -> None:
-    """Write weights and metrics."""
-    on_device = DeviceData.of(val, device)
-    rates: ErrorRates = error_rates(state.model, on_device.pixels, on_device.labels, options.precision)
-    normalize = state.model.normalize
-    save_weights(
-        state.model.network, run.weights, options.arch,
-        convention=normalize.convention, classes=state.model.classes,
-        mean_image=normalize.mean if normalize.mean.shape[1:] != (1, 1) else None,
-        recipe=options.recipe, metrics=rates.as_metrics(),
+def _announce(options: TrainingOptions, datasets: Datasets, place: Path, runs: int) -> None:
+    logger.info("run folder: %s%s", place, f" ({runs} seeds)" if runs > 1 else "")
+    size = (
+        f"of {datasets.train.images.shape[1]} x {datasets.train.images.shape[2]}" if datasets.in_memory else "in files"
+    )
+    logger.info("data: %s, %d images %s, %d classes", options.dataset, len(datasets.train.labels), size,
+                len(datasets.classes))  # fmt: skip
+    section = "4.2" if takes_small_pictures(options.arch) else "3.4"
+    recipe = f"section {section}" if options.recipe == "paper" else options.recipe
+    logger.info(
+        "recipe: %s; learning rate %.4g for batches of %s; %s iterations", recipe,
+        make_schedule(options).scaled_peak(options.batch_size or 0), options.batch_size, options.iterations,
     )  # fmt: skip
-    run.write_metrics({"split": options.val_split, **rates.as_metrics()})
-    logger.info("%s %s: top-1 error %.2f %%; weights: %s", options.dataset, options.val_split, rates.top1, run.weights)

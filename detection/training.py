@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Iterable
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,14 @@ from torch.utils.data import DataLoader
 
 from backbones.errors import InputError
 from backbones.running import distributed
-from backbones.running.checkpoint import load_checkpoint, save_checkpoint
-from backbones.running.command_line import Interrupted, as_plain_values
-from backbones.running.interrupts import noticing_interrupts
+from backbones.running.command_line import as_plain_values
 from backbones.running.keyed_random import fold
 from backbones.running.learning_rate import Schedule
-from backbones.running.meter import Meter
 from backbones.running.precision import autocast, choose_device, gradient_scaler, warn_of_emulation
-from backbones.running.progress import Progress, progress, start_logging
+from backbones.running.progress import start_logging
 from backbones.running.run_folder import RunFolder
-from backbones.running.tensorboard import ScalarWriter
+from backbones.running.training_loop import Pace, run_jobs
+from backbones.running.training_state import TrainingState
 from detection.building import build_detector, freeze_stages, load_detector, save_detector
 from detection.data.annotations import DetectionData
 from detection.data.batches import Batch, TrainingBatches
@@ -63,39 +61,6 @@ class Losses(nn.Module):
         return self.detector.losses(images, targets)
 
 
-@dataclass
-class TrainingState:
-    """What changes while a run goes on; a checkpoint holds all of it."""
-
-    detector: Detector
-    optimizer: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler
-    meter: Meter = field(default_factory=Meter)
-    step: int = 0
-    best: dict[str, float] = field(default_factory=dict)
-
-    def save(self, path: Path) -> None:
-        """Write everything, atomically."""
-        state = {
-            "model": self.detector.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "meter": self.meter.state(),
-            "step": self.step,
-            "best": self.best,
-        }
-        save_checkpoint(path, state)
-
-    def load(self, path: Path, device: torch.device) -> None:
-        """The inverse of ``save``."""
-        state = load_checkpoint(path)
-        self.detector.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.meter.restore(state["meter"], device)
-        self.step, self.best = state["step"], state["best"]
-
-
 def train(options: TrainingOptions) -> Path:
     """Train a detector, or go on with an interrupted run.
 
@@ -124,75 +89,89 @@ def train(options: TrainingOptions) -> Path:
             logger.info("going on after iteration %d of %s", state.step, options.iterations)
         if distributed.is_main():
             run.rewind(state.step)
-        _announce(options, data, val, state.detector, run)
-        _run(options, state, data, val, run, device)
+        _announce(options, data, val, state.model, run)
+        job = DetectionJob(options, state, data, val, run, device)
+        resume = f"python detection/train.py --resume {run.path}"
+        run_jobs([job], _pace(options), resume=resume, quiet=options.quiet, tensorboard=options.tensorboard)
         _finish(options, run, val, device)
         distributed.barrier()
     return run.path
 
 
-def _run(
-    options: TrainingOptions,
-    state: TrainingState,
-    data: DetectionData,
-    val: DetectionData | None,
-    run: RunFolder,
-    device: torch.device,
-) -> None:
-    """The loop: one step, one log line, one evaluation, one saved state at a time."""
-    assert options.iterations is not None and options.batch_size is not None
-    schedule = make_schedule(options)
-    losses_of = _wrap(options, state.detector, device)
-    loader = _loader(options, data, state.step, device)
-    writer = ScalarWriter(run.path, options.tensorboard)
-    with (
-        noticing_interrupts() as interrupted,
-        progress("training", options.iterations, state.step, options.quiet) as bar,
-    ):
-        for batch in state.meter.timed(loader):
-            rate = schedule.at(state.step * options.batch_size, options.batch_size)
-            losses = train_step(losses_of, batch, state, rate, options, device)
-            check_finite(losses, batch, data, state.step)
-            state.meter.add(losses)
-            state.step += 1
-            bar.advance()
-            last = state.step == options.iterations
-            if state.step % options.log_every == 0 or last:
-                _log(state, rate, options.batch_size, run, writer, bar)
-            if val is not None and (state.step % options.evaluate_every == 0 or last):
-                _evaluate(options, state, val, run, writer)
-            stop = interrupted()
-            if state.step % options.checkpoint_every == 0 or last or stop:
-                _checkpoint(state, run)
-            if stop and not last:
-                raise Interrupted(f"go on with: python detection/train.py --resume {run.path}")
-    if val is None and distributed.is_main():
-        save_detector(state.detector, run.weights, recipe=options.recipe, metrics={})
+class DetectionJob:
+    """A detector's run, as the training loop sees it.
 
+    Args:
+        options: resolved.
+        state: with a ``Detector`` as its model.
+        data, val: to train on, and to choose the best weights by.
+        folder: of the run.
+        device: of the model.
+    """
 
-def train_step(
-    losses_of: nn.Module,
-    batch: Batch,
-    state: TrainingState,
-    rate: float,
-    options: TrainingOptions,
-    device: torch.device,
-) -> dict[str, Tensor]:
-    """Forward, backward, and one step of SGD. Returns the losses, on their device."""
-    torch.manual_seed(fold(options.seed, state.step, distributed.rank()))  # dropout, where a network has it
-    for group in state.optimizer.param_groups:
-        group["lr"] = rate
-    targets = batch.targets.to(device)
-    with autocast(device, options.precision):
-        losses: dict[str, Tensor] = losses_of(batch.images.to(device, non_blocking=True), targets)
-    state.optimizer.zero_grad()
-    state.scaler.scale(torch.stack(list(losses.values())).sum()).backward()
-    if options.clip_norm:
-        state.scaler.unscale_(state.optimizer)
-        nn.utils.clip_grad_norm_(state.detector.parameters(), options.clip_norm)
-    state.scaler.step(state.optimizer)
-    state.scaler.update()
-    return losses
+    def __init__(
+        self,
+        options: TrainingOptions,
+        state: TrainingState,
+        data: DetectionData,
+        val: DetectionData | None,
+        folder: RunFolder,
+        device: torch.device,
+    ) -> None:
+        assert isinstance(state.model, Detector)
+        self.options, self.state, self.data, self.val, self.folder = options, state, data, val, folder
+        self.device = device
+        self.detector = state.model
+        self.schedule = make_schedule(options)
+        self.losses_of = _wrap(options, self.detector, device)
+
+    def on_device(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def batches(self) -> Iterable[Batch]:
+        return _loader(self.options, self.data, self.state.step, self.device)
+
+    def learning_rate(self) -> float:
+        return float(self.state.optimizer.param_groups[0]["lr"])
+
+    def train_step(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Forward, backward, and one step of SGD."""
+        options, state = self.options, self.state
+        assert options.batch_size is not None
+        torch.manual_seed(fold(options.seed, state.step, distributed.rank()))  # dropout, where a network has it
+        for group in state.optimizer.param_groups:
+            group["lr"] = self.schedule.at(state.step * options.batch_size, options.batch_size)
+        targets = batch.targets.to(self.device)
+        with autocast(self.device, options.precision):
+            losses: dict[str, Tensor] = self.losses_of(batch.images.to(self.device, non_blocking=True), targets)
+        state.optimizer.zero_grad()
+        state.scaler.scale(torch.stack(list(losses.values())).sum()).backward()
+        if options.clip_norm:
+            state.scaler.unscale_(state.optimizer)
+            nn.utils.clip_grad_norm_(self.detector.parameters(), options.clip_norm)
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+        check_finite(losses, batch, self.data, state.step)
+        return losses, {}
+
+    def evaluate(self) -> dict[str, float]:
+        """Marks on the validation split; the best weights by AP are kept."""
+        if self.val is None:
+            if self.state.step == self.options.iterations and distributed.is_main():
+                save_detector(self.detector, self.folder.weights, recipe=self.options.recipe, metrics={})
+            return {}
+        found = detect_all(self.detector.predict_each, self.val, _EVALUATION_BATCH)
+        if not distributed.is_main():
+            return {}
+        metrics = score(found, self.val.annotations, self.options.eval_backend).metrics
+        logger.info(
+            "iteration %d: %s %s AP %.4f  AP50 %.4f  AP75 %.4f", self.state.step, self.options.dataset,
+            self.options.val_split, metrics["AP"], metrics["AP50"], metrics["AP75"],
+        )  # fmt: skip
+        if metrics["AP"] > self.state.notes.get("AP", -2.0):
+            self.state.notes = {"step": self.state.step, **metrics}
+            save_detector(self.detector, self.folder.weights, recipe=self.options.recipe, metrics=self.state.notes)
+        return metrics
 
 
 def check_finite(losses: dict[str, Tensor], batch: Batch, data: DetectionData, step: int) -> None:
@@ -222,6 +201,13 @@ def make_schedule(options: TrainingOptions) -> Schedule:
         options.images,
         milestones=options.milestones or (),
         warmup_images=options.warmup_images or 0,
+    )
+
+
+def _pace(options: TrainingOptions) -> Pace:
+    assert options.iterations is not None and options.batch_size is not None
+    return Pace(
+        options.iterations, options.batch_size, options.log_every, options.evaluate_every, options.checkpoint_every
     )
 
 
@@ -333,45 +319,8 @@ def _loader(options: TrainingOptions, data: DetectionData, step: int, device: to
     )
 
 
-def _log(
-    state: TrainingState, rate: float, batch_size: int, run: RunFolder, writer: ScalarWriter, bar: Progress
-) -> None:
-    losses, clock = state.meter.read(batch_size)
-    shown = "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
-    waiting = f"  waiting {clock['waiting']:.0%}" if clock["waiting"] >= 0.01 else ""
-    bar.report(f"{shown}  rate {rate:.4g}  {clock['images_per_second']:.1f} images/s{waiting}")
-    if distributed.is_main():
-        run.record({"step": state.step, "learning_rate": rate, **losses, "time": clock})
-        writer.write(state.step, {**losses, "learning_rate": rate, **clock})
-
-
-def _evaluate(
-    options: TrainingOptions, state: TrainingState, val: DetectionData, run: RunFolder, writer: ScalarWriter
-) -> None:
-    """Marks on the validation split; the best weights by AP are kept."""
-    found = detect_all(state.detector.predict_each, val, _EVALUATION_BATCH)
-    if not distributed.is_main():
-        return
-    metrics = score(found, val.annotations, options.eval_backend).metrics
-    logger.info(
-        "iteration %d: %s %s AP %.4f  AP50 %.4f  AP75 %.4f",
-        state.step, options.dataset, options.val_split, metrics["AP"], metrics["AP50"], metrics["AP75"],
-    )  # fmt: skip
-    run.record({"step": state.step, **metrics})
-    writer.write(state.step, metrics)
-    if metrics["AP"] > state.best.get("AP", -2.0):
-        state.best = {"step": state.step, **metrics}
-        save_detector(state.detector, run.weights, recipe=options.recipe, metrics=state.best)
-
-
-def _checkpoint(state: TrainingState, run: RunFolder) -> None:
-    if distributed.is_main():
-        state.save(run.state)
-    distributed.barrier()
-
-
 def _announce(
-    options: TrainingOptions, data: DetectionData, val: DetectionData | None, detector: Detector, run: RunFolder
+    options: TrainingOptions, data: DetectionData, val: DetectionData | None, detector: nn.Module, run: RunFolder
 ) -> None:
     assert options.batch_size is not None
     schedule = make_schedule(options)
@@ -382,9 +331,7 @@ def _announce(
         "data: %s, %d images, %d objects, %d classes; choosing by %s",
         data.name, len(data), objects, len(data.annotations.classes), f"{len(val)} images" if val else "nothing",
     )  # fmt: skip
-    logger.info(
-        "model: %s %s, %.1f M learned parameters", options.backbone, detector.settings.head.upper(), learned / 1e6
-    )
+    logger.info("model: %s %s, %.1f M learned parameters", options.backbone, str(options.head).upper(), learned / 1e6)
     logger.info(
         "learning rate: %.4g (%.4g for %d images, scaled to %d); %s iterations, %s images",
         schedule.scaled_peak(options.batch_size), schedule.peak, REFERENCE_BATCH, options.batch_size,

@@ -28,7 +28,7 @@ def digits_table() -> list[str]:
         "|---|---|---|---|---|",
         row("Faster R-CNN, ResNet-20 FPN, pretrained on digits", result["detector"], seconds["detector"]),
         row("the same as ONNX file, ONNX Runtime", result["onnx"], None),
-        row("torchvision's stock ResNet-18 FPN, from scratch", theirs["results"], None),
+        row("torchvision's Faster R-CNN at the same widths, ResNet-18 FPN, from scratch", theirs["results"], None),
     ]
     accuracy = result["classifier_accuracy"]
     return [*rows, "", f"The ResNet-20 classifies {accuracy:.1f} % of the unseen digits. {machine(ours)}"]

@@ -27,7 +27,8 @@ class LabelledImages:
     mirrored: bool = True
 
     def picture(self, number: int) -> Picture:
-        return self.images[number]
+        picture: Picture = self.images[number]
+        return picture
 
     def subset(self, numbers: NDArray[np.int64]) -> LabelledImages:
         """Some of the pictures, in the order given."""

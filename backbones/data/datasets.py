@@ -12,16 +12,15 @@ from numpy.typing import NDArray
 from backbones.data.arrays import LabelledImages
 from backbones.data.folders import LabelledFiles
 from backbones.data.labelled import LabelledPictures
+from backbones.data.names import HELP as HELP
+from backbones.data.names import NAMES
 from backbones.errors import InputError, did_you_mean
 
-NAMES = ("digits", "cifar10", "imagenet")
-LAYOUTS = ("folder:DIR", "npz:FILE")
-HELP = ", ".join((*NAMES, *LAYOUTS))
 _HELD_OUT = 0.1
 
 
 def read_classification(
-    name: str, split: str, classes: Sequence[str] = (), data_dir: str | None = None
+    name: str, split: str, classes: Sequence[str] = (), data_dir: str | None = None, fetch: bool = False
 ) -> LabelledPictures:
     """A split of a data set.
 
@@ -33,6 +32,7 @@ def read_classification(
         split: ``train``, ``val``, ``trainval``, ``test`` or ``all``, as far as the data has them.
         classes: names in the order that labels shall have, such as a model's.
         data_dir: where named sets lie; by default ``$DATA_DIR`` or ``data``.
+        fetch: download a named set with a public address if it is not there.
 
     Raises:
         InputError: no such data set, folder or split.
@@ -44,7 +44,7 @@ def read_classification(
     if name == "cifar10":
         from backbones.data.cifar10 import read_cifar10
 
-        return read_cifar10(named_folder(name, data_dir), split)
+        return read_cifar10(named_folder(name, data_dir), split, fetch)
     if name == "imagenet":
         from backbones.data.imagenet import read_imagenet
 

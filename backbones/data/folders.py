@@ -31,7 +31,19 @@ class LabelledFiles:
     classes: tuple[str, ...]
 
     def picture(self, number: int) -> Picture:
-        return read_image(self.root / str(self.names[number]))
+        return read_image(self.path(number))
+
+    def content(self, number: int) -> bytes:
+        """The bytes of a picture's file."""
+        return self.path(number).read_bytes()
+
+    def name(self, number: int) -> str:
+        """What errors call a picture."""
+        return str(self.path(number))
+
+    def path(self, number: int) -> Path:
+        """Where a picture lies."""
+        return self.root / str(self.names[number])
 
     def subset(self, numbers: NDArray[np.int64]) -> LabelledFiles:
         """Some of the pictures, in the order given."""

@@ -30,6 +30,16 @@ class LabelledPictures(Protocol):
         """
 
 
+class EncodedPictures(LabelledPictures, Protocol):
+    """Pictures that lie in files."""
+
+    def content(self, number: int) -> bytes:
+        """The bytes of a picture's file."""
+
+    def name(self, number: int) -> str:
+        """What errors call it."""
+
+
 def pictures_of(data: LabelledPictures) -> Iterator[Picture]:
     """Every picture, in order."""
     return (data.picture(number) for number in range(len(data.labels)))

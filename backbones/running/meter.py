@@ -19,13 +19,15 @@ class Meter:
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
+        self._losses: tuple[str, ...] = ()
         self._steps = 0
         self._restart_clock()
 
-    def add(self, losses: dict[str, Tensor]) -> None:
-        """Count one step's losses, each a scalar."""
-        for name, loss in losses.items():
-            self._sums[name] = self._sums.get(name, 0) + loss.detach()
+    def add(self, losses: dict[str, Tensor], others: dict[str, Tensor]) -> None:
+        """Count one step's losses, and other quantities to average, each a scalar."""
+        self._losses = tuple(losses)
+        for name, value in (losses | others).items():
+            self._sums[name] = self._sums.get(name, 0) + value.detach()
         self._steps += 1
         self._timed_steps += 1
 
@@ -42,15 +44,15 @@ class Meter:
             yield item
 
     def read(self, batch_size: int) -> tuple[dict[str, float], dict[str, float]]:
-        """Mean losses over all processes since the last reading, and the clock's side of it; starts anew.
+        """Means over all processes since the last reading, and the clock's side of it; starts anew.
 
         Returns:
-            losses by name with their sum ``loss``; and ``images_per_second``, ``waiting`` (the share of time spent
-            waiting for data).
+            the sum of the losses as ``loss``, and everything by name; and ``images_per_second``, ``waiting`` (the
+            share of time spent waiting for data).
         """
         names = list(self._sums)
         means = mean_over_processes(torch.stack([self._sums[name] for name in names])) / max(1, self._steps)
-        losses = dict(zip(names, means.tolist(), strict=True))
+        values = dict(zip(names, means.tolist(), strict=True))
         passed = time.perf_counter() - self._begun
         clock = {
             "images_per_second": round(self._timed_steps * batch_size / passed, 2),
@@ -58,16 +60,17 @@ class Meter:
         }
         self._sums, self._steps = {}, 0
         self._restart_clock()
-        return {"loss": sum(losses.values()), **losses}, clock
+        return {"loss": sum(values[name] for name in self._losses), **values}, clock
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint needs so that a resumed run logs the same means."""
-        return {"sums": {name: value.cpu() for name, value in self._sums.items()}, "steps": self._steps}
+        sums = {name: value.cpu() for name, value in self._sums.items()}
+        return {"sums": sums, "losses": list(self._losses), "steps": self._steps}
 
     def restore(self, state: dict[str, Any], device: torch.device) -> None:
         """The inverse of ``state``."""
         self._sums = {name: value.to(device) for name, value in state["sums"].items()}
-        self._steps = state["steps"]
+        self._losses, self._steps = tuple(state["losses"]), state["steps"]
 
     def _restart_clock(self) -> None:
         self._begun = time.perf_counter()

@@ -1,8 +1,9 @@
 #!/usr/bin/env python
-"""torchvision's stock Faster R-CNN on the digit scenes: the quickstart's scenes, batches, steps and schedule.
+"""torchvision's Faster R-CNN on the digit scenes: the quickstart's scenes, batches, steps and schedule.
 
 A ResNet-18 with torchvision's own FPN, heads, sampling and suppression, trained from scratch (torchvision has no
-network pretrained on digits). Its anchors are halved to fit the scenes; everything else is its default.
+network pretrained on digits), with halved anchors and with the widths and counts of the digits recipe. At its default
+widths it is ten times slower on these scenes.
 
     python tests/benchmarks/torchvision_digits.py --output results/torchvision_digits.json
 """
@@ -16,9 +17,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
+from torchvision.models import resnet18
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 
 from detection.data.batches import TrainingBatches
 from detection.data.digits import read_digits
@@ -40,11 +43,7 @@ def main() -> None:
         TrainingOptions(recipe="digits", iterations=arguments.iterations, learning_rate=arguments.learning_rate)
     )
     torch.manual_seed(0)
-    body = resnet_fpn_backbone(
-        backbone_name="resnet18", weights=None, trainable_layers=5, norm_layer=torch.nn.BatchNorm2d
-    )
-    anchors = AnchorGenerator(tuple((size,) for size in (16, 32, 64, 128, 256)), ((0.5, 1.0, 2.0),) * 5)
-    model = FasterRCNN(body, 11, min_size=128, max_size=128, rpn_anchor_generator=anchors)
+    model = make_model(options)
     train(model, options)
     data = read_digits("test")
     metrics = score(predict(model, data.pictures), data.annotations).metrics
@@ -52,11 +51,26 @@ def main() -> None:
     if arguments.output:
         write_result(
             options.output,
-            what="torchvision's stock Faster R-CNN ResNet-18 FPN on 200 unseen digit scenes, from scratch",
+            what="torchvision's Faster R-CNN, ResNet-18 FPN at the recipe's widths, from scratch: 200 unseen digit scenes",
             scale=SMALL,
             iterations=options.iterations,
             results={name: metrics[name] for name in ("AP", "AP50", "AP75", "VOC_mAP")},
         )
+
+
+def make_model(options: TrainingOptions) -> FasterRCNN:
+    """torchvision's modules, with the widths and counts of the digits recipe."""
+    body = resnet18(norm_layer=torch.nn.BatchNorm2d)
+    layers = {f"layer{number}": str(number - 1) for number in range(1, 5)}
+    backbone = BackboneWithFPN(body, layers, [64, 128, 256, 512], options.channels)
+    anchors = AnchorGenerator(tuple((size,) for size in (16, 32, 64, 128, 256)), ((0.5, 1.0, 2.0),) * 5)
+    return FasterRCNN(
+        backbone, min_size=128, max_size=128, rpn_anchor_generator=anchors,
+        box_head=TwoMLPHead(options.channels * 49, options.vector),
+        box_predictor=FastRCNNPredictor(options.vector, 11),
+        box_batch_size_per_image=options.region_samples, rpn_post_nms_top_n_train=options.train_proposals,
+        rpn_post_nms_top_n_test=options.test_proposals,
+    )  # fmt: skip
 
 
 def train(model: FasterRCNN, options: TrainingOptions) -> None:

@@ -84,7 +84,7 @@ def test_an_interrupted_run_resumes_bit_for_bit(
 ) -> None:
     options = {**SMALL, "head": head}
     whole = train(TrainingOptions(output=str(tmp_path / "whole"), **options))
-    step, steps = training.train_step, []
+    step, steps = training.DetectionJob.train_step, []
 
     def dies_at_the_sixth(*arguments: object) -> object:
         steps.append(1)
@@ -92,7 +92,7 @@ def test_an_interrupted_run_resumes_bit_for_bit(
             raise RuntimeError("killed")
         return step(*arguments)
 
-    monkeypatch.setattr(training, "train_step", dies_at_the_sixth)
+    monkeypatch.setattr(training.DetectionJob, "train_step", dies_at_the_sixth)
     with pytest.raises(RuntimeError):
         train(TrainingOptions(output=str(tmp_path / "cut"), **options))
     cut = train(TrainingOptions(resume=str(tmp_path / "cut"), quiet=True, device="cpu", tensorboard=False, workers=2))
@@ -102,13 +102,13 @@ def test_an_interrupted_run_resumes_bit_for_bit(
 
 
 def test_a_signal_stops_and_saves(scenes: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    step = training.train_step
+    step = training.DetectionJob.train_step
 
     def signalled(*arguments: object) -> object:
         os.kill(os.getpid(), signal.SIGINT)
         return step(*arguments)
 
-    monkeypatch.setattr(training, "train_step", signalled)
+    monkeypatch.setattr(training.DetectionJob, "train_step", signalled)
     with pytest.raises(Interrupted, match="--resume"):
         train(TrainingOptions(output=str(tmp_path / "run"), **SMALL))
     assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["step"] == 1
@@ -211,13 +211,13 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
 def test_a_loss_that_is_no_number_names_the_images(
     scenes: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = training.train_step
+    forward = training.Losses.forward
 
     def broken(*arguments: object) -> dict[str, torch.Tensor]:
-        losses = step(*arguments)
-        return {**losses, "boxes": torch.tensor(float("nan"))}
+        losses = forward(*arguments)
+        return {**losses, "boxes": losses["boxes"] * float("nan")}
 
-    monkeypatch.setattr(training, "train_step", broken)
+    monkeypatch.setattr(training.Losses, "forward", broken)
     with pytest.raises(InputError, match=r"iteration 1: a loss is not finite \(.*boxes nan\); images: \d.png, \d.png"):
         train(TrainingOptions(output=str(tmp_path / "run"), **SMALL))
 

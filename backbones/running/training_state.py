@@ -1,0 +1,54 @@
+"""What changes while a run goes on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from backbones.running.checkpoint import load_checkpoint, save_checkpoint
+from backbones.running.meter import Meter
+
+
+@dataclass
+class TrainingState:
+    """A run between two steps; a checkpoint holds all of it.
+
+    Attributes:
+        model: with all weights and buffers.
+        optimizer, scaler: of the weights and, in fp16, of the loss.
+        meter: losses since the last log line.
+        step: iterations done.
+        notes: plain values that the trainer keeps, such as the best metrics so far.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    meter: Meter = field(default_factory=Meter)
+    step: int = 0
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, path: Path) -> None:
+        """Write everything, atomically."""
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "meter": self.meter.state(),
+            "step": self.step,
+            "notes": self.notes,
+        }
+        save_checkpoint(path, state)
+
+    def load(self, path: Path, device: torch.device) -> None:
+        """The inverse of ``save``."""
+        state = load_checkpoint(path)
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.meter.restore(state["meter"], device)
+        self.step, self.notes = state["step"], state["notes"]

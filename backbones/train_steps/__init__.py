@@ -1,0 +1,1 @@
+"""One step of pretraining, three ways: eager, as a CUDA graph, and on pictures that stream from files."""
