@@ -70,6 +70,7 @@ def write_statistics(options: PreparationOptions) -> None:
     from backbones.data.datasets import read_classification
     from backbones.data.folders import read_class_names
     from backbones.errors import InputError
+    from backbones.protocols.reporting import advance_and_report
     from backbones.protocols.sample import FramedSample, draw_numbers
     from backbones.running.precision import autocast, choose_device, warn_of_emulation
     from backbones.running.progress import progress, start_logging
@@ -92,7 +93,7 @@ def write_statistics(options: PreparationOptions) -> None:
     )
     total = len(sample) * passes_over(classifier, options.exact)
     with autocast(device, options.precision), progress("statistics", total, quiet=options.quiet) as bar:
-        images = recompute_statistics(classifier, sample, options.exact, bar.advance)
+        images = recompute_statistics(classifier, sample, options.exact, advance_and_report(bar, "batches"))
     about = {"dataset": options.dataset, "split": options.split, "images": images, "exact": options.exact}
     _write(classifier, options, about)
     print(f"{options.output}: {passes_over(classifier)} layers with the statistics of {images} images")

@@ -15,7 +15,7 @@ Scores = NDArray[np.float32]
 
 STANDARD_VIEW = 224 * 224
 """Pixels of the view that batch sizes are stated for."""
-_WAITING = 16
+_WAITING = 8
 """Views of rare sizes wait for company until they would fill this many batches."""
 
 

@@ -31,6 +31,7 @@ COLORS = ("blue", "green", "red")
 def write_network(path: Path, seed: int, classes: tuple[str, ...], convention: InputConvention = CROP_32) -> Path:
     torch.manual_seed(seed)
     network = build_backbone("resnet20", len(classes))
+    network.fc.weight.data *= 0.01  # scores between 0 and 1, not at their ends
     mean = torch.full((3, 32, 32), 100.0)
     return save_weights(network, path, "resnet20", convention=convention, classes=classes, mean_image=mean)
 
@@ -110,6 +111,13 @@ def test_digits_are_scored_as_before(models: Path, tmp_path: Path, capsys: pytes
     assert numbers["top1_error"] == pytest.approx(rates.top1, abs=0.6)  # one picture of 178
     assert (numbers["split"], numbers["protocol"]) == ("val", "center")
     assert f"{rates.images} images" in capsys.readouterr().out
+
+
+def test_lower_precision_changes_little(models: Path, pictures: Path, tmp_path: Path) -> None:
+    flags = ("--model", models / "colors.safetensors", "--dataset", f"folder:{pictures}", "--protocol", "10-crop")
+    exact, rounded = (measured(tmp_path, *flags, "--precision", name)[1] for name in ("fp32", "bf16"))
+    difference = [abs(a["score"] - b["score"]) for a, b in zip(exact, rounded, strict=True)]
+    assert 0 < max(difference) < 0.1
 
 
 def test_an_exported_file_takes_center_and_ten_crops(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from backbones.errors import InputError
 from backbones.framing import at_scales, frame_for_classifier, ten_crops
 from backbones.images import Picture
 from backbones.normalization import Normalize
+from backbones.protocols import reporting
 from backbones.protocols.class_names import columns_for, labels_for
 from backbones.protocols.dense import DenseLogits, dense_logits, vgg_score_map
 from backbones.protocols.ensemble import Member, ensemble_scores
@@ -26,6 +28,7 @@ from backbones.protocols.reading import map_ahead
 from backbones.protocols.scoring import mean_scores, softmax
 from backbones.protocols.views import SIDES, check_protocol, views_of
 from backbones.resnet import ResNet
+from backbones.running.progress import Progress
 from backbones.variants import ResNetVariant, VGGVariant
 from backbones.vgg import VGG
 
@@ -262,6 +265,18 @@ def test_pictures_come_in_order_and_errors_come_through() -> None:
 
     with pytest.raises(InputError, match="picture 0"):
         list(map_ahead(fail, range(50), 2))
+
+
+def test_long_loops_report_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 5.0, 21.0, 21.0, 30.0])
+    monkeypatch.setattr(reporting, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    bar, said = Progress("scoring", 30, 0), []
+    monkeypatch.setattr(bar, "report", lambda text: said.append((text, bar.done)))
+    advance = reporting.advance_and_report(bar, "pictures")
+    for _ in range(3):
+        advance(8)
+    assert said == [("pictures", 16)]
+    assert bar.done == 24
 
 
 @pytest.mark.parametrize("protocol", ["10-crop", "multi-scale"])

@@ -46,8 +46,8 @@ def main() -> None:
     if options.output:
         write_result(
             options.output,
-            what="published ImageNet weights on 60 ImageNet validation pictures; outside of 'protocols', centre crop of "
-            "224 from side 256",
+            what="published ImageNet weights on 60 ImageNet validation pictures; centre crop of 224 from side 256, "
+            "and under 'protocols' the others",
             scale=SMALL,
             ensemble=together,
             results=results,
