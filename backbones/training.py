@@ -19,6 +19,7 @@ from backbones.activation_checkpointing import checkpoint_blocks
 from backbones.blocks import BasicBlock, Bottleneck
 from backbones.building import build_backbone
 from backbones.classifier import Classifier
+from backbones.contract import Backbone
 from backbones.data.order import EndlessOrder
 from backbones.data.streams import TrainingStream
 from backbones.errors import InputError
@@ -40,7 +41,7 @@ from backbones.train_steps.in_memory import BatchPlan, DeviceData, EagerSteps, l
 from backbones.train_steps.learning import Learner, Means, make_optimizer
 from backbones.train_steps.streamed import StreamedSteps, SyntheticSteps, evaluate_files
 from backbones.training_options import TrainingOptions, parse_seeds, resolve
-from backbones.weights import load_weights, save_weights
+from backbones.weights import load_weights, read_weights, save_weights
 
 logger = logging.getLogger("shortcut")
 WARMUP_ERROR, WARMUP_WINDOW = 80.0, 100
@@ -332,13 +333,25 @@ def _prepare(options: TrainingOptions, datasets: Datasets, device: torch.device)
     if recipe.zero_last_gamma:
         _zero_last_gammas(network)
     if options.weights:
-        load_weights(network, options.weights)
+        _start_from(network, options.weights, len(datasets.classes))
     if options.checkpoint_activations:
         checkpoint_blocks(network)
     convention, picture = measure_convention(datasets.train, recipe, options)
     model = Classifier(options.arch, network, Normalize(convention, picture), datasets.classes).to(device)
     model = model.to(memory_format=torch.channels_last)
     return TrainingState(model, make_optimizer(model, recipe), gradient_scaler(device, options.precision))
+
+
+def _start_from(network: Backbone, source: str, classes: int) -> None:
+    """Load weights; those of a classifier for another number of classes without the classifier."""
+    weights = read_weights(source)
+    given = [len(tensor) for name, tensor in weights.tensors.items() if name.endswith(("fc.bias", "fc8.bias"))]
+    same = given == [classes]
+    if not same:
+        logger.info(
+            "weights: the classifier starts anew (%s classes in the file, %d in the data)", *given or ["no"], classes
+        )
+    load_weights(network, weights, classifier=same)
 
 
 def _zero_last_gammas(network: nn.Module) -> None:

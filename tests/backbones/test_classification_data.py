@@ -222,7 +222,7 @@ def test_imagenet_without_its_files_says_what_is_missing(tmp_path: Path) -> None
         read_imagenet(tmp_path, "val")
     tar = tmp_path / "ILSVRC2012_img_train.tar"
     tar.write_bytes(tar.read_bytes()[:900])
-    with pytest.raises(InputError, match="not a complete tar file|holds no pictures"):
+    with pytest.raises(InputError, match=r"not a complete tar file|holds no pictures"):
         read_imagenet(tmp_path, "train")
 
 
@@ -249,9 +249,7 @@ PICTURES = {
 
 @pytest.mark.parametrize("library", [True, False], ids=["simplejpeg", "pillow alone"])
 @pytest.mark.parametrize("kind", PICTURES)
-def test_fast_decoding_is_bit_for_bit_the_reference(
-    kind: str, library: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fast_decoding_is_bit_for_bit_the_reference(kind: str, library: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if library:
         pytest.importorskip("simplejpeg")
     else:

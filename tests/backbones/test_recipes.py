@@ -8,13 +8,13 @@ import torch
 from backbones.building import build_backbone
 from backbones.errors import InputError
 from backbones.recipes import IMAGENET, MODERN, find_recipe
-from backbones.running.learning_rate import Observed, Schedule, count_drops
+from backbones.running.learning_rate import NOTHING, Observed, Schedule, count_drops
 from backbones.train_steps.learning import make_optimizer
 from backbones.training import make_schedule
 from backbones.training_options import TrainingOptions, parse_seeds, resolve
 
 
-def rates(options: TrainingOptions, steps: tuple[int, ...], observed: Observed = Observed()) -> list[float]:
+def rates(options: TrainingOptions, steps: tuple[int, ...], observed: Observed = NOTHING) -> list[float]:
     """The learning rate of the steps."""
     options = resolve(options)
     schedule = make_schedule(options)

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from backbones import pretraining_data, training
+from backbones.building import build_backbone
 from backbones.classifier import load_classifier
 from backbones.data.arrays import LabelledImages
 from backbones.data.digits import digits_classification
@@ -27,6 +28,7 @@ from backbones.running.command_line import Interrupted
 from backbones.running.keyed_random import generator
 from backbones.training import PretrainingJob, train
 from backbones.training_options import TrainingOptions
+from backbones.weights import save_weights
 from tests.conftest import ROOT
 
 SMALL = {
@@ -193,6 +195,19 @@ def test_a_run_can_start_from_weights(few_digits: None, tmp_path: Path) -> None:
     second = train(TrainingOptions(output=str(tmp_path / "b"), weights=str(first), **{**SMALL, "learning_rate": 0.0}))
     a, b = load_classifier(first), load_classifier(second)
     assert torch.equal(a.network.fc.weight, b.network.fc.weight)
+
+
+def test_weights_of_other_classes_leave_the_classifier(
+    few_digits: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.manual_seed(9)
+    source = build_backbone("resnet20", 4)
+    save_weights(source, tmp_path / "four.safetensors", "resnet20", classes=tuple("abcd"))
+    options = {**SMALL, "iterations": 1, "learning_rate": 0.0}
+    run = train(TrainingOptions(output=str(tmp_path / "run"), weights=str(tmp_path / "four.safetensors"), **options))
+    network = load_classifier(run).network
+    assert torch.equal(network.stem.conv.weight, source.stem.conv.weight)
+    assert network.fc.weight.shape == (10, 64)
 
 
 def test_the_warm_up_of_110_layers_ends_when_the_error_has_fallen(

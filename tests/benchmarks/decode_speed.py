@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Decode, crop and resize on one core, as ImageNet's training does: ours against stock parts on the same files.
 
-    python tests/benchmarks/decode_speed.py --dataset folder:data/imagenet60 --split all --output results/decode_speed.json
+    python tests/benchmarks/decode_speed.py --dataset folder:data/imagenet60 --output results/decode_speed.json
 
 The stock parts are Pillow and torchvision's transforms v2, which resize the whole picture before cropping.
 """

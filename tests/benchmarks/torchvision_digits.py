@@ -51,7 +51,7 @@ def main() -> None:
     if arguments.output:
         write_result(
             options.output,
-            what="torchvision's Faster R-CNN, ResNet-18 FPN at the recipe's widths, from scratch: 200 unseen digit scenes",
+            what="torchvision's Faster R-CNN, ResNet-18 FPN at the recipe's widths, from scratch: unseen digit scenes",
             scale=SMALL,
             iterations=options.iterations,
             results={name: metrics[name] for name in ("AP", "AP50", "AP75", "VOC_mAP")},

@@ -1,0 +1,111 @@
+#!/usr/bin/env python
+"""ResNet-50's training step on noise: ours against torchvision's in the same loop, and the share of the device's peak.
+
+    python tests/benchmarks/resnet50_speed.py --device cuda --batch 256 --precision bf16 --compile \\
+        --output results/resnet50_speed_gpu.json
+
+The peak is measured: the best rate of a large matrix product in the same precision on the same device.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import torch
+import torchvision
+from torch import nn
+
+from backbones.building import build_backbone
+from backbones.complexity import count_multiply_adds
+from backbones.recipes import IMAGENET
+from backbones.running.precision import autocast, gradient_scaler
+from backbones.train_steps.learning import Learner, make_optimizer
+from tests.benchmarks.result_file import write_result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
+    parser.add_argument("--compile", action="store_true", help="both networks, alike")
+    parser.add_argument("--steps", type=int, default=10, help="of each measurement")
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--output", help="write a JSON file")
+    options = parser.parse_args()
+    device = torch.device(options.device)
+    torch.backends.cudnn.benchmark = True
+    networks = {"ours": build_backbone("resnet50_v15"), "torchvision": torchvision.models.resnet50()}
+    steps = {name: make_step(network, options, device) for name, network in networks.items()}
+    rates: dict[str, list[float]] = {name: [] for name in steps}
+    for round_ in range(options.pairs + 1):
+        for name, step in steps.items():
+            seconds = time_of(step, options.steps, device)
+            if round_:
+                rates[name].append(options.steps * options.batch / seconds)
+    ratios = [a / b for a, b in zip(rates["ours"], rates["torchvision"], strict=True)]
+    results = {name: spread(values) for name, values in {**rates, "ratio": ratios}.items()}
+    # Forward and twice as much backward; a multiply-add is two operations.
+    work = 6 * count_multiply_adds(build_backbone("resnet50_v15"), options.size)
+    peak = peak_rate(device, options.precision)
+    results["share_of_peak"] = {"median": round(results["ours"]["median"] * work / peak, 4), "peak_tflops": peak / 1e12}
+    print(results)
+    if options.output:
+        write_result(
+            options.output,
+            what="ResNet-50 (v1.5) training on noise, images per second: ours against torchvision's in the same loop",
+            settings={key: value for key, value in vars(options).items() if key != "output"},
+            results=results,
+        )
+
+
+def make_step(network: nn.Module, options: argparse.Namespace, device: torch.device) -> Callable[[], None]:
+    network = network.to(device, memory_format=torch.channels_last).train()
+    if options.compile:
+        network.compile()
+    learner = Learner(network, make_optimizer(network, IMAGENET), gradient_scaler(device, "fp32"), options.precision)
+    shape = (options.batch, 3, options.size, options.size)
+    images = torch.randn(shape, device=device).contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(1000, (options.batch,), device=device)
+    learner.set_rate(1e-4)
+    return lambda: void(learner.learn(images, labels))
+
+
+def void(_: object) -> None:
+    pass
+
+
+def time_of(function: Callable[[], None], count: int, device: torch.device) -> float:
+    begun = time.perf_counter()
+    for _ in range(count):
+        function()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - begun
+
+
+def peak_rate(device: torch.device, precision: str, side: int = 8192) -> float:
+    """Operations per second of a square matrix product."""
+    side = side if device.type == "cuda" else 2048
+    a, b = torch.randn(side, side, device=device), torch.randn(side, side, device=device)
+    if precision == "bf16":
+        a, b = a.bfloat16(), b.bfloat16()
+    with autocast(device, "fp32"):
+        seconds = min(time_of(lambda: void(a @ b), 5, device) for _ in range(4)) / 5
+    return 2 * side**3 / seconds
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    return {"min": round(min(values), 3), "median": round(statistics.median(values), 3), "max": round(max(values), 3)}
+
+
+if __name__ == "__main__":
+    main()
