@@ -1,6 +1,7 @@
 #!/usr/bin/env python
 """What a network needs besides training.
 
+mean: the per-pixel mean of central crops of the training set (section 3.4), which training then finds.
 statistics: the means and variances of batch normalization, computed anew over a sample of the training set, as the
 paper does before detectors freeze them (appendix A). Pictures are framed as for testing.
 """
@@ -14,18 +15,20 @@ if __package__ in (None, ""):  # run as a script: the project's root, not this f
     _here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [os.path.dirname(_here)] + [p for p in sys.path if os.path.abspath(p or ".") != _here]
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backbones.data.names import HELP as DATASETS
+from backbones.errors import InputError
 from backbones.running.command_line import CommandOptions, option, run_command
 
 if TYPE_CHECKING:
     from backbones.classifier import Classifier
 
 EXAMPLES = (
+    "python backbones/prepare.py mean --dataset imagenet --images 0 --workers 16 --output mean.png",
     "python backbones/prepare.py statistics --model runs/digits-resnet20 --output recomputed.safetensors",
     "python backbones/prepare.py statistics --model resnet50.pth --arch resnet50_v15 --dataset imagenet "
     "--output resnet50.safetensors",
@@ -36,7 +39,7 @@ EXAMPLES = (
 class PreparationOptions(CommandOptions):
     """What to prepare, from what."""
 
-    what: str = option("", "what to prepare", group="preparation", positional=True, choices=("statistics",))
+    what: str = option("", "what to prepare", group="preparation", positional=True, choices=("mean", "statistics"))
     model: str = option("", "a run folder, a .safetensors or a torchvision file", group="model")
     arch: str | None = option(None, "the network, for files that do not say", group="model")
     classes: str | None = option(
@@ -47,7 +50,11 @@ class PreparationOptions(CommandOptions):
     data_dir: str | None = option(None, "where named sets lie (default: $DATA_DIR, or data)", group="data",
                                   metavar="DIR")  # fmt: skip
     split: str = option("train", "which part", group="data")
-    images: int = option(8192, "how many pictures, drawn at random; 0 for all", group="data")
+    images: int | None = option(
+        None,
+        "how many pictures, drawn at random; 0 for all; by default 10000 for mean, 8192 for statistics",
+        group="data",
+    )
     seed: int = option(0, "of the draw", group="data")
     exact: bool = option(True, "layer by layer, many passes; or all layers in one pass, each normalized by the batch",
                          group="statistics")  # fmt: skip
@@ -60,7 +67,31 @@ class PreparationOptions(CommandOptions):
 
 def run(options: PreparationOptions) -> None:
     """Do what is asked for."""
-    {"statistics": write_statistics}[options.what](options)
+    if options.what not in COMMANDS:
+        raise InputError(f"say what to prepare: {' or '.join(COMMANDS)}")
+    COMMANDS[options.what](options)
+
+
+def write_mean(options: PreparationOptions) -> None:
+    """Compute the mean picture of a training set, which is then kept, and show it as a picture if asked for."""
+    from backbones.data.arrays import LabelledImages
+    from backbones.data.datasets import read_classification
+    from backbones.mean_picture import mean_picture
+    from backbones.pretraining_data import SIDE, TEST_SIDE
+    from backbones.running.progress import start_logging
+
+    start_logging(options.quiet)
+    data: Any = read_classification(options.dataset, options.split, data_dir=options.data_dir)
+    if isinstance(data, LabelledImages):
+        raise InputError(f"--dataset {options.dataset}: lies in memory; training takes the mean of all of it by itself")
+    images = 10_000 if options.images is None else options.images
+    mean = mean_picture(data, SIDE, TEST_SIDE, images, options.workers, options.quiet)
+    if options.output:
+        from PIL import Image
+
+        picture = mean.picture.permute(1, 2, 0).round().byte().numpy()
+        Image.fromarray(picture).save(options.output)
+    print("mean of each channel: " + ", ".join(f"{value:.2f}" for value in mean.picture.mean((1, 2)).tolist()))
 
 
 def write_statistics(options: PreparationOptions) -> None:
@@ -77,7 +108,8 @@ def write_statistics(options: PreparationOptions) -> None:
 
     if not options.model or not options.output:
         raise InputError("give --model and --output: the file to read, and the .safetensors file to write")
-    if options.batch_size < 1 or options.images < 0 or options.workers < 0:
+    count = 8192 if options.images is None else options.images
+    if options.batch_size < 1 or count < 0 or options.workers < 0:
         raise InputError("--batch-size must be positive, --images and --workers not negative")
     start_logging(options.quiet)
     device = choose_device(options.device)
@@ -87,7 +119,7 @@ def write_statistics(options: PreparationOptions) -> None:
     if classifier.convention.size is None:
         raise InputError(f"{options.model}: does not say the size of its pictures, so they cannot share a batch")
     data = read_classification(options.dataset, options.split, data_dir=options.data_dir)
-    numbers = draw_numbers(len(data.labels), options.images, options.seed)
+    numbers = draw_numbers(len(data.labels), count, options.seed)
     sample = FramedSample(
         data, numbers, classifier.convention, options.batch_size, device, options.workers, keep=options.exact
     )
@@ -119,6 +151,9 @@ def _write(classifier: Classifier, options: PreparationOptions, statistics: dict
         "statistics": statistics,
     }
     write_model(Path(options.output or ""), tensors, metadata)
+
+
+COMMANDS: dict[str, Callable[[PreparationOptions], None]] = {"mean": write_mean, "statistics": write_statistics}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -348,9 +348,8 @@ def _start_from(network: Backbone, source: str, classes: int) -> None:
     given = [len(tensor) for name, tensor in weights.tensors.items() if name.endswith(("fc.bias", "fc8.bias"))]
     same = given == [classes]
     if not same:
-        logger.info(
-            "weights: the classifier starts anew (%s classes in the file, %d in the data)", *given or ["no"], classes
-        )
+        found = given[0] if given else "no"
+        logger.info("weights: the classifier starts anew (%s classes in the file, %d in the data)", found, classes)
     load_weights(network, weights, classifier=same)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,24 +121,34 @@ def _nested_members(path: Path) -> Iterator[tuple[str, int, int]]:
 
 def _members(path: Path, start: int, length: int) -> Iterator[tuple[str, int, int]]:
     """Name, offset and length of the pictures of the tar that lies at ``start`` of the file."""
-    with path.open("rb") as file, tarfile.open(fileobj=_Window(file, start, length), mode="r:") as tar:
+    with (
+        path.open("rb") as file,
+        io.BufferedReader(_Window(file, start, length)) as window,
+        tarfile.open(fileobj=window, mode="r:") as tar,
+    ):
         for member in tar:
             if member.isfile() and member.name.lower().endswith(SUFFIXES):
                 yield member.name.removeprefix("./"), start + member.offset_data, member.size
 
 
-class _Window:
+class _Window(io.RawIOBase):
     """A part of a file that looks like a file of its own."""
 
     def __init__(self, file: BinaryIO, start: int, length: int) -> None:
         self.file, self.start, self.length, self.at = file, start, length, 0
 
-    def read(self, count: int = -1) -> bytes:
-        count = self.length - self.at if count < 0 else min(count, self.length - self.at)
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
         self.file.seek(self.start + self.at)
-        content: bytes = self.file.read(max(0, count))
+        content = self.file.read(max(0, min(len(buffer), self.length - self.at)))
+        buffer[: len(content)] = content
         self.at += len(content)
-        return content
+        return len(content)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         self.at = {os.SEEK_SET: 0, os.SEEK_CUR: self.at, os.SEEK_END: self.length}[whence] + offset

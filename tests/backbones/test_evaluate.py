@@ -197,13 +197,20 @@ def test_ranks_count_from_one() -> None:
     assert ranks_of(scores, np.array([0, 2])).tolist() == [1, 1]
 
 
-@pytest.mark.parametrize(("protocol", "top1", "top5"), [("center", 75.0, 96.7), ("10-crop", 88.3, 95.0)])
+@pytest.mark.parametrize(
+    ("depth", "arch", "protocol", "top1", "top5"),
+    [
+        (18, "resnet18", "center", 75.0, 96.7),
+        (18, "resnet18", "10-crop", 88.3, 95.0),
+        (50, "resnet50_v15", "center", 91.7, 96.7),
+    ],
+)
 def test_published_weights_under_the_command(
-    shared_data: Path, tmp_path: Path, protocol: str, top1: float, top5: float
+    shared_data: Path, tmp_path: Path, depth: int, arch: str, protocol: str, top1: float, top5: float
 ) -> None:
     numbers, lines = measured(
-        tmp_path, "--model", shared_data / "imagenet_weights/resnet18_imagenet_torchvision_layout.pth.xz", "--arch",
-        "resnet18", "--classes", shared_data / "imagenet60/wnids_1000_sorted.txt", "--dataset",
+        tmp_path, "--model", shared_data / f"imagenet_weights/resnet{depth}_imagenet_torchvision_layout.pth.xz",
+        "--arch", arch, "--classes", shared_data / "imagenet60/wnids_1000_sorted.txt", "--dataset",
         f"folder:{shared_data / 'imagenet60'}", "--protocol", protocol,
     )  # fmt: skip
     assert 100 - numbers["top1_error"] == pytest.approx(top1, abs=0.1)

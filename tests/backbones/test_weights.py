@@ -289,18 +289,3 @@ def test_unreachable_weights_say_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp
         fetch_published("resnet50_v15")
     with pytest.raises(InputError, match="no published weights are known for resnet20"):
         fetch_published("resnet20")
-
-
-@pytest.mark.parametrize(("depth", "arch", "top1"), [(18, "resnet18", 75.0), (50, "resnet50_v15", 91.7)])
-def test_imagenet_weights_classify_real_photographs(shared_data: Path, depth: int, arch: str, top1: float) -> None:
-    from backbones.data.folders import read_class_names, read_folder
-    from backbones.data.labelled import pictures_of
-    from backbones.evaluation import center_crop_scores, rates_of
-
-    names = read_class_names(shared_data / "imagenet60/wnids_1000_sorted.txt")
-    file = shared_data / f"imagenet_weights/resnet{depth}_imagenet_torchvision_layout.pth.xz"
-    classifier = load_classifier(file, arch, names)
-    data = read_folder(shared_data / "imagenet60", names)
-    scores = center_crop_scores(classifier.logits, pictures_of(data), classifier.convention, 20)
-    rates = rates_of(scores, data.labels)
-    assert 100 - rates.top1 == pytest.approx(top1, abs=0.1)
