@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from backbones.analysis.measured import write_measurement
 from backbones.analysis.options import ComplexityOptions
 from backbones.building import build_backbone
 from backbones.complexity import PAPER_MULTIPLY_ADDS, count_multiply_adds, count_parameters, fvcore_multiply_adds
 from backbones.errors import InputError
+from backbones.running.measurement import write_measurement
 from backbones.variants import VARIANTS, ResNetVariant
 
 

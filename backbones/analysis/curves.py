@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from backbones.analysis.drawing import SMALL, TEXT, check_output, color_of, new_panels, save_figure
-from backbones.analysis.measured import write_measurement
 from backbones.analysis.names import is_plain, layers_in
 from backbones.analysis.options import CurveOptions
 from backbones.analysis.run_records import TEST, TRAIN, Curve, Network, bring_together, find_runs, read_run
 from backbones.errors import InputError
+from backbones.running.measurement import write_measurement
 from backbones.running.progress import start_logging
 
 logger = logging.getLogger("shortcut")

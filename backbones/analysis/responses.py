@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 
 from backbones.analysis.drawing import SMALL, TEXT, check_output, color_of, new_panels, save_figure
-from backbones.analysis.measured import write_measurement
 from backbones.analysis.names import display_name, is_plain
 from backbones.analysis.options import ResponseOptions
 from backbones.batch_norm import FrozenBatchNorm2d
@@ -29,6 +28,7 @@ from backbones.data.labelled import LabelledPictures
 from backbones.errors import InputError
 from backbones.framing import frame_for_classifier
 from backbones.images import Picture
+from backbones.running.measurement import write_measurement
 from backbones.running.precision import choose_device
 from backbones.running.progress import start_logging
 

@@ -19,8 +19,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from backbones.running.measurement import SMALL, write_measurement
 from tests.benchmarks.quickstart import training_seconds
-from tests.benchmarks.result_file import SMALL, write_result
 
 AP50, MINUTES = 0.70, 25
 
@@ -35,7 +35,7 @@ def main() -> int:
     reached = marks["AP50"] >= AP50 and minutes <= MINUTES
     print(f"AP {marks['AP']:.4f}  AP50 {marks['AP50']:.4f} (mark {AP50})  {minutes:.1f} minutes (mark {MINUTES})")
     if options.output:
-        write_result(
+        write_measurement(
             options.output,
             what="Faster R-CNN ResNet-18 FPN from ImageNet weights on the BCCD blood cells, test split",
             command="python detection/train.py --backbone resnet18 --weights FILE.pth.xz "

@@ -34,12 +34,12 @@ from backbones.normalization import Normalize
 from backbones.pretraining_data import measure_convention
 from backbones.recipes import CIFAR
 from backbones.running.keyed_random import generator
+from backbones.running.measurement import write_measurement
 from backbones.running.precision import gradient_scaler
 from backbones.train_steps.graph import GraphSteps, ImagePool
 from backbones.train_steps.in_memory import BatchPlan, DeviceData
 from backbones.train_steps.learning import Learner, make_optimizer
 from backbones.training_options import TrainingOptions
-from tests.benchmarks.result_file import write_result
 
 BATCH = 128
 Step = Callable[[], None]
@@ -69,7 +69,7 @@ def main() -> None:
         results[arch] = measure(steps, options.steps, options.pairs, device)
         print(arch, results[arch], flush=True)
     if options.output:
-        write_result(
+        write_measurement(
             options.output,
             what="CIFAR training steps per second, batch 128: the fast path against a plain eager loop in fp32",
             settings={key: value for key, value in vars(options).items() if key != "output"},

@@ -28,7 +28,7 @@ from backbones.data.datasets import read_classification
 from backbones.data.decoding import decode
 from backbones.data.streams import cut
 from backbones.running.keyed_random import generator
-from tests.benchmarks.result_file import write_result
+from backbones.running.measurement import write_measurement
 
 
 def main() -> None:
@@ -50,7 +50,7 @@ def main() -> None:
     print(results)
     if options.output:
         sizes = [decode(content, "").shape[:2] for content in contents]
-        write_result(
+        write_measurement(
             options.output,
             what="decode, scale jitter, crop of 224: images per second on one core, ours against stock parts",
             images=len(contents),

@@ -23,11 +23,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
 
+from backbones.running.measurement import write_measurement
 from backbones.running.precision import autocast
 from detection.operators import COMPILED
 from detection.targets import Targets
 from detection.training import Losses
-from tests.benchmarks.result_file import write_result
 from tests.detection.torchvision_twin import make_twins
 
 OBJECTS = 8
@@ -85,7 +85,7 @@ def main() -> None:
         results[name] = compare(ours_does, theirs_does, options.pairs, device)
         print(name, results[name], flush=True)
     if options.output:
-        write_result(
+        write_measurement(
             options.output,
             what="Faster R-CNN R50-FPN, ours against torchvision's; seconds, and the ratio pair by pair",
             settings={key: value for key, value in vars(options).items() if key != "output"},

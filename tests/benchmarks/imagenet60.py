@@ -19,7 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.benchmarks.result_file import SMALL, write_result
+from backbones.running.measurement import SMALL, write_measurement
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = {
@@ -44,7 +44,7 @@ def main() -> None:
     together = {"models": list(FILES), "center": evaluate(list(FILES), "center", options)[0]}
     print(json.dumps(results, indent=2))
     if options.output:
-        write_result(
+        write_measurement(
             options.output,
             what="published ImageNet weights on 60 ImageNet validation pictures; centre crop of 224 from side 256, "
             "and under 'protocols' the others",

@@ -16,12 +16,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from backbones.running.measurement import SMALL, write_measurement
 from deploy.runtimes import load_runtime
 from deploy.runtimes.detector import DetectorRuntime
 from deploy.verification import verify_detector
 from detection import load_detector
 from detection.data.datasets import read_dataset
-from tests.benchmarks.result_file import SMALL, write_result
 
 LEAST_COUNTED = 500
 
@@ -43,7 +43,7 @@ def main() -> int:
     reached = verification.passed and counted >= LEAST_COUNTED
     print(verification.summary)
     if options.output:
-        write_result(
+        write_measurement(
             options.output,
             what="detections of a trained detector and of its ONNX file: same class, IoU > 0.99, score within 1e-3",
             scale=SMALL,

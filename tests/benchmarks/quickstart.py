@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.benchmarks.result_file import SMALL, write_result
+from backbones.running.measurement import SMALL, write_measurement
 
 CLASSIFIER_ACCURACY, AP, AP50, ONNX_DIFFERENCE = 97.0, 0.65, 0.90, 0.002
 
@@ -42,7 +42,7 @@ def main() -> int:
     print(f"report: {options.folder / 'report.html'}   pictures: {options.folder / 'pictures'}")
     if options.output:
         keys = ("AP", "AP50", "AP75", "VOC_mAP")
-        write_result(
+        write_measurement(
             options.output,
             what="make quickstart: ResNet-20 pretrained on digits, Faster R-CNN FPN on 200 unseen digit scenes",
             command="make quickstart",

@@ -25,9 +25,9 @@ from torch import nn
 from backbones.building import build_backbone
 from backbones.complexity import count_multiply_adds
 from backbones.recipes import IMAGENET
+from backbones.running.measurement import write_measurement
 from backbones.running.precision import autocast, gradient_scaler
 from backbones.train_steps.learning import Learner, make_optimizer
-from tests.benchmarks.result_file import write_result
 
 
 def main() -> None:
@@ -59,7 +59,7 @@ def main() -> None:
     results["share_of_peak"] = {"median": round(results["ours"]["median"] * work / peak, 4), "peak_tflops": peak / 1e12}
     print(results)
     if options.output:
-        write_result(
+        write_measurement(
             options.output,
             what="ResNet-50 (v1.5) training on noise, images per second: ours against torchvision's in the same loop",
             settings={key: value for key, value in vars(options).items() if key != "output"},

@@ -23,6 +23,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 
+from backbones.running.measurement import SMALL, write_measurement
 from detection.data.batches import TrainingBatches
 from detection.data.digits import read_digits
 from detection.data.plan import BatchPlanner
@@ -30,7 +31,6 @@ from detection.detections import Detections
 from detection.evaluation import score
 from detection.training import make_schedule
 from detection.training_options import TrainingOptions, resolve
-from tests.benchmarks.result_file import SMALL, write_result
 
 
 def main() -> None:
@@ -49,7 +49,7 @@ def main() -> None:
     metrics = score(predict(model, data.pictures), data.annotations).metrics
     print({name: round(metrics[name], 4) for name in ("AP", "AP50", "AP75")})
     if arguments.output:
-        write_result(
+        write_measurement(
             options.output,
             what="torchvision's Faster R-CNN, ResNet-18 FPN at the recipe's widths, from scratch: unseen digit scenes",
             scale=SMALL,

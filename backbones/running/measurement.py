@@ -1,4 +1,4 @@
-"""The form of the files in results/: what was measured, by which command, when and on what."""
+"""A measurement as ``results/`` keeps it: what, by which command, when, on what."""
 
 from __future__ import annotations
 
@@ -12,10 +12,19 @@ from backbones.running.atomic_write import write_json
 from backbones.running.environment import describe_environment
 
 SMALL = "small: never beside the paper's numbers"
+"""What ``scale`` says of results on data that is not the paper's."""
 
 
-def write_result(path: str | Path, *, what: str, results: dict[str, Any], command: str = "", **more: Any) -> None:
-    """Write one measurement; ``command`` is the running one unless given."""
+def write_measurement(path: str | Path, what: str, results: Any, command: str = "", **more: Any) -> None:
+    """Write a JSON file.
+
+    Args:
+        path: where to.
+        what: was measured.
+        results: plain values.
+        command: that measured it; the running one unless given.
+        more: further facts, such as ``scale``, ``settings`` or ``target``.
+    """
     about = {
         "what": what,
         "command": command or shlex.join(["python", *sys.argv]),
