@@ -17,11 +17,11 @@ from torch.utils.data import DataLoader
 
 from backbones.errors import InputError
 from backbones.running import distributed
-from backbones.running.command_line import as_plain_values
 from backbones.running.keyed_random import fold
 from backbones.running.learning_rate import Schedule
 from backbones.running.precision import autocast, choose_device, gradient_scaler, warn_of_emulation
 from backbones.running.progress import start_logging
+from backbones.running.resuming import open_run, options_of_run
 from backbones.running.run_folder import RunFolder
 from backbones.running.training_loop import Pace, run_jobs
 from backbones.running.training_state import TrainingState
@@ -78,10 +78,10 @@ def train(options: TrainingOptions) -> Path:
     with ExitStack() as stack:
         stack.enter_context(distributed.process_group(device))
         start_logging(options.quiet)
-        options = _options_of_run(options) if options.resume else resolve(options)
+        options = options_of_run(options, Path(options.resume)) if options.resume else resolve(options)
         data, val = _read_data(options)
         state = _prepare(options, data, device)
-        run = _open_run(options)
+        run = open_run(options)
         start_logging(options.quiet, run.log)
         warn_of_emulation(device, options.precision)
         if run.state.exists():
@@ -232,29 +232,6 @@ def make_settings(options: TrainingOptions, data: DetectionData) -> DetectorSett
     if options.head == "fpn":
         changes |= {"channels": options.channels, "vector": options.vector}
     return replace(base, **changes)
-
-
-def _options_of_run(options: TrainingOptions) -> TrainingOptions:
-    """The options that the run to resume was started with; what belongs to the machine may differ."""
-    assert options.resume is not None
-    saved = RunFolder.reopen(Path(options.resume)).read_config()
-    kept = {name: getattr(options, name) for name in ("device", "workers", "quiet", "debug", "resume", "tensorboard")}
-    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in saved.items()}
-    return TrainingOptions(**{**values, **kept})
-
-
-def _open_run(options: TrainingOptions) -> RunFolder:
-    """The folder: that of the run to resume, or a new one, made only now that nothing can be wrong with the input."""
-    if options.resume:
-        run = RunFolder(Path(options.resume))
-        if distributed.is_main():
-            run.remove_leftovers()
-        return run
-    assert options.output is not None
-    if not distributed.is_main():
-        return RunFolder(Path(options.output))
-    config = {name: value for name, value in as_plain_values(options).items() if name != "resume"}
-    return RunFolder.create(Path(options.output), config)
 
 
 def _read_data(options: TrainingOptions) -> tuple[DetectionData, DetectionData | None]:

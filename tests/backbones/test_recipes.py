@@ -7,10 +7,10 @@ import torch
 
 from backbones.building import build_backbone
 from backbones.errors import InputError
+from backbones.pretraining_job import make_schedule
 from backbones.recipes import IMAGENET, MODERN, find_recipe
 from backbones.running.learning_rate import NOTHING, Observed, Schedule, count_drops
 from backbones.train_steps.learning import make_optimizer
-from backbones.training import make_schedule
 from backbones.training_options import TrainingOptions, parse_seeds, resolve
 
 

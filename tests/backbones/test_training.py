@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from backbones import pretraining_data, training
+from backbones import pretraining_data, pretraining_job
 from backbones.building import build_backbone
 from backbones.classifier import load_classifier
 from backbones.data.arrays import LabelledImages
@@ -23,10 +23,11 @@ from backbones.data.digits import digits_classification
 from backbones.errors import InputError
 from backbones.evaluation import rates_of
 from backbones.pretraining_data import measure_convention
+from backbones.pretraining_job import PretrainingJob
 from backbones.recipes import find_recipe
 from backbones.running.command_line import Interrupted
 from backbones.running.keyed_random import generator
-from backbones.training import PretrainingJob, train
+from backbones.training import train
 from backbones.training_options import TrainingOptions
 from backbones.weights import save_weights
 from tests.conftest import ROOT
@@ -132,7 +133,7 @@ STREAMED = {**SMALL, "arch": "resnet18", "recipe": "paper", "iterations": 4, "ba
 @pytest.fixture
 def small_crops(monkeypatch: pytest.MonkeyPatch) -> None:
     """The recipe of section 3.4 at 32 pixels instead of 224."""
-    for module in (training, pretraining_data):
+    for module in (pretraining_job, pretraining_data):
         monkeypatch.setattr(module, "SIDE", 32)
     monkeypatch.setattr(pretraining_data, "TEST_SIDE", 36)
 
@@ -213,8 +214,8 @@ def test_weights_of_other_classes_leave_the_classifier(
 def test_the_warm_up_of_110_layers_ends_when_the_error_has_fallen(
     few_digits: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "WARMUP_WINDOW", 4)
-    monkeypatch.setattr(training, "find_recipe", lambda *_: find_recipe("paper", "resnet110"))
+    monkeypatch.setattr(pretraining_job, "WARMUP_WINDOW", 4)
+    monkeypatch.setattr(pretraining_job, "find_recipe", lambda *_: find_recipe("paper", "resnet110"))
     options = {**SMALL, "recipe": "paper", "iterations": 20, "log_every": 1, "evaluate_every": 20}
     records = untimed(train(TrainingOptions(output=str(tmp_path / "run"), **options)))
     steps = [record for record in records if "train_error" in record]

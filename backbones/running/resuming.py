@@ -1,0 +1,46 @@
+"""A new run folder or an old one, and the options that belong to it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from backbones.running import distributed
+from backbones.running.command_line import CommandOptions, as_plain_values
+from backbones.running.run_folder import RunFolder
+
+Options = TypeVar("Options", bound=CommandOptions)
+_MACHINE = ("device", "workers", "quiet", "debug", "tensorboard")
+
+
+def options_of_run(given: Options, folder: Path) -> Options:
+    """The options that the run in a folder was started with; what belongs to the machine may differ.
+
+    Raises:
+        InputError: there is no run in it.
+    """
+    saved = RunFolder.reopen(folder).read_config()
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()}
+    kept = {name: getattr(given, name) for name in _MACHINE}
+    return replace(given, **{**values, **kept, "resume": str(folder)})
+
+
+def open_run(options: Any) -> RunFolder:
+    """The folder: that of the run to resume, or a new one, made only when nothing can be wrong with the input.
+
+    Args:
+        options: with ``resume`` and ``output``.
+
+    Raises:
+        InputError: the new folder holds a run already.
+    """
+    if options.resume:
+        run = RunFolder(Path(options.resume))
+        if distributed.is_main():
+            run.remove_leftovers()
+        return run
+    if not distributed.is_main():
+        return RunFolder(Path(options.output))
+    config = {name: value for name, value in as_plain_values(options).items() if name != "resume"}
+    return RunFolder.create(Path(options.output), config)
