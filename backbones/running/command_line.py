@@ -24,6 +24,7 @@ Options = TypeVar("Options", bound="CommandOptions")
 Choices = Sequence[str] | Callable[[], Sequence[str]]
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
+_FROM_WORKER = "in DataLoader worker process"
 
 
 def option(
@@ -257,7 +258,10 @@ def _show(value: Any) -> str:
 
 
 def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+    text = str(error)
     if isinstance(error, InputError):
-        return text
+        # torch hands an error of a worker process on with that process's traceback in front of it
+        text = text.rpartition("InputError: ")[2] if _FROM_WORKER in text else text
+        return " ".join(text.split())
+    text = " ".join(text.split())
     return f"{type(error).__name__}: {text} (--debug shows where)" if text else f"{type(error).__name__} (use --debug)"

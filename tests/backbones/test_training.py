@@ -161,6 +161,17 @@ def test_a_broken_picture_is_named(photographs: str, small_crops: None, tmp_path
         train(TrainingOptions(output=str(tmp_path / "run"), dataset=photographs, workers=0, **STREAMED))
 
 
+def test_a_broken_picture_is_one_line_from_workers_too(photographs: str, tmp_path: Path) -> None:
+    broken = tmp_path / "photographs" / "train" / "dark" / "3.jpg"
+    broken.write_bytes(broken.read_bytes()[:200])
+    command = [sys.executable, str(ROOT / "backbones" / "train.py"), "--dataset", photographs, "--arch", "resnet18",
+               "--device", "cpu", "--workers", "2", "--quiet", "--output", str(tmp_path / "run")]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {broken}: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_several_seeds_are_several_runs(few_digits: None, tmp_path: Path) -> None:
     place = train(TrainingOptions(output=str(tmp_path / "both"), seeds="1,2", engine="graph", **SMALL))
     alone = train(TrainingOptions(output=str(tmp_path / "alone"), seed=2, engine="graph", **SMALL))
