@@ -50,7 +50,7 @@ def main() -> None:
     print({name: round(metrics[name], 4) for name in ("AP", "AP50", "AP75")})
     if arguments.output:
         write_measurement(
-            options.output,
+            arguments.output,
             what="torchvision's Faster R-CNN, ResNet-18 FPN at the recipe's widths, from scratch: unseen digit scenes",
             scale=SMALL,
             iterations=options.iterations,
