@@ -32,7 +32,7 @@ EAGER = Operators(nms_by_kernel, roi_align_by_sum)
 """Fastest in eager PyTorch."""
 
 ROUNDS = 32
-"""Of suppression where the number must be fixed: crowded photographs have been seen to need 20."""
+"""Of suppression where the number must be fixed; crowded photographs were seen to need 20, rarely more."""
 
 COMPILED = Operators(partial(nms_by_fixed_point, iterations=ROUNDS), roi_align_by_sum)
 """No data-dependent shape or control flow, with gradients: what ``torch.compile`` turns into one graph."""
