@@ -76,8 +76,8 @@ def write_mean(options: PreparationOptions) -> None:
     """Compute the mean picture of a training set, which is then kept, and show it as a picture if asked for."""
     from backbones.data.arrays import LabelledImages
     from backbones.data.datasets import read_classification
-    from backbones.mean_picture import mean_picture
-    from backbones.pretraining_data import SIDE, TEST_SIDE
+    from backbones.pretraining.data import SIDE, TEST_SIDE
+    from backbones.pretraining.mean_picture import mean_picture
     from backbones.running.progress import start_logging
 
     start_logging(options.quiet)

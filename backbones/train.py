@@ -10,8 +10,8 @@ if __package__ in (None, ""):  # run as a script: the project's root, not this f
 
 from collections.abc import Sequence
 
+from backbones.pretraining.options import TrainingOptions
 from backbones.running.command_line import run_command
-from backbones.training_options import TrainingOptions
 
 EXAMPLES = (
     "python backbones/train.py --arch resnet20 --dataset digits --recipe quick",
@@ -22,7 +22,7 @@ EXAMPLES = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and train."""
     return run_command(
-        TrainingOptions, "backbones.training:train", description=__doc__ or "", examples=EXAMPLES, argv=argv
+        TrainingOptions, "backbones.pretraining.training:train", description=__doc__ or "", examples=EXAMPLES, argv=argv
     )
 
 

@@ -26,20 +26,20 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from backbones.augmentation.crop_and_mirror import crop_and_mirror
 from backbones.building import build_backbone
 from backbones.data.arrays import LabelledImages
 from backbones.data.order import EndlessOrder
 from backbones.normalization import Normalize
-from backbones.pretraining_data import measure_convention
-from backbones.recipes import CIFAR
+from backbones.pretraining.augmentation.crop_and_mirror import crop_and_mirror
+from backbones.pretraining.data import measure_convention
+from backbones.pretraining.options import TrainingOptions
+from backbones.pretraining.recipes import CIFAR
+from backbones.pretraining.steps.graph import GraphSteps, ImagePool
+from backbones.pretraining.steps.in_memory import BatchPlan, DeviceData
+from backbones.pretraining.steps.learning import Learner, make_optimizer
 from backbones.running.keyed_random import generator
 from backbones.running.measurement import write_measurement
 from backbones.running.precision import gradient_scaler
-from backbones.train_steps.graph import GraphSteps, ImagePool
-from backbones.train_steps.in_memory import BatchPlan, DeviceData
-from backbones.train_steps.learning import Learner, make_optimizer
-from backbones.training_options import TrainingOptions
 
 BATCH = 128
 Step = Callable[[], None]

@@ -23,10 +23,10 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from backbones.augmentation.boxes import scale_jitter
 from backbones.data.datasets import read_classification
 from backbones.data.decoding import decode
-from backbones.data.streams import cut
+from backbones.pretraining.augmentation.boxes import scale_jitter
+from backbones.pretraining.streams import cut
 from backbones.running.keyed_random import generator
 from backbones.running.measurement import write_measurement
 

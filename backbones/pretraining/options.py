@@ -8,7 +8,7 @@ from typing import Any
 
 from backbones.data.names import HELP
 from backbones.errors import InputError, did_you_mean
-from backbones.recipes import NAMES, find_recipe
+from backbones.pretraining.recipes import NAMES, find_recipe
 from backbones.running.command_line import CommandOptions, option
 from backbones.variants import list_backbones
 

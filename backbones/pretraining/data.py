@@ -17,9 +17,9 @@ from backbones.data.datasets import read_classification
 from backbones.data.labelled import EncodedPictures, LabelledPictures
 from backbones.errors import InputError
 from backbones.images import center_crop, fit_size, resize
-from backbones.mean_picture import mean_picture
-from backbones.recipes import Recipe, takes_small_pictures
-from backbones.training_options import TrainingOptions
+from backbones.pretraining.mean_picture import mean_picture
+from backbones.pretraining.options import TrainingOptions
+from backbones.pretraining.recipes import Recipe, takes_small_pictures
 
 logger = logging.getLogger("shortcut")
 SMALL_SIDE, SIDE, TEST_SIDE = 32, 224, 256

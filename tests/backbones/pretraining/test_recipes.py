@@ -7,11 +7,11 @@ import torch
 
 from backbones.building import build_backbone
 from backbones.errors import InputError
-from backbones.pretraining_job import make_schedule
-from backbones.recipes import IMAGENET, MODERN, find_recipe
+from backbones.pretraining.job import make_schedule
+from backbones.pretraining.options import TrainingOptions, parse_seeds, resolve
+from backbones.pretraining.recipes import IMAGENET, MODERN, find_recipe
+from backbones.pretraining.steps.learning import make_optimizer
 from backbones.running.learning_rate import NOTHING, Observed, Schedule, count_drops
-from backbones.train_steps.learning import make_optimizer
-from backbones.training_options import TrainingOptions, parse_seeds, resolve
 
 
 def rates(options: TrainingOptions, steps: tuple[int, ...], observed: Observed = NOTHING) -> list[float]:
@@ -117,7 +117,7 @@ def test_impossible_options_are_refused(wrong: dict[str, object], message: str) 
 
 
 def test_zeroed_gammas_make_blocks_identities() -> None:
-    from backbones.training import _zero_last_gammas
+    from backbones.pretraining.training import _zero_last_gammas
 
     network = build_backbone("resnet20", 10).eval()
     _zero_last_gammas(network)

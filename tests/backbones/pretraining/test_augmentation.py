@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from backbones.augmentation.boxes import draws_needed, resized_crop, scale_jitter
-from backbones.augmentation.crop_and_mirror import crop_and_mirror
-from backbones.augmentation.lighting import EIGENVALUES, EIGENVECTORS, lighting_shift, standard_normal
 from backbones.convention import InputConvention
-from backbones.data.streams import cut
 from backbones.images import resize
 from backbones.normalization import Normalize
+from backbones.pretraining.augmentation.boxes import draws_needed, resized_crop, scale_jitter
+from backbones.pretraining.augmentation.crop_and_mirror import crop_and_mirror
+from backbones.pretraining.augmentation.lighting import EIGENVALUES, EIGENVECTORS, lighting_shift, standard_normal
+from backbones.pretraining.steps.graph import ImagePool
+from backbones.pretraining.steps.in_memory import DeviceData
+from backbones.pretraining.streams import cut
 from backbones.running.keyed_random import generator
-from backbones.train_steps.graph import ImagePool
-from backbones.train_steps.in_memory import DeviceData
 
 
 def slow_crop_and_mirror(image: np.ndarray, draws: np.ndarray, mirrored: bool) -> np.ndarray:

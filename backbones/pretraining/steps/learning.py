@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from backbones.recipes import Recipe
+from backbones.pretraining.recipes import Recipe
 from backbones.running.precision import autocast
 
 Means = dict[str, Tensor]

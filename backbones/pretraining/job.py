@@ -15,23 +15,23 @@ from torch.nn.parallel import DistributedDataParallel
 
 from backbones.classifier import Classifier
 from backbones.data.order import EndlessOrder
-from backbones.data.streams import TrainingStream
 from backbones.errors import InputError
 from backbones.evaluation import ErrorRates, rates_of
 from backbones.normalization import Normalize
-from backbones.pretraining_data import SIDE, Datasets
-from backbones.recipes import find_recipe
+from backbones.pretraining.data import SIDE, Datasets
+from backbones.pretraining.options import TrainingOptions
+from backbones.pretraining.recipes import find_recipe
+from backbones.pretraining.steps.graph import GraphSteps, ImagePool
+from backbones.pretraining.steps.in_memory import BatchPlan, DeviceData, EagerSteps, logits_of
+from backbones.pretraining.steps.learning import Learner, Means
+from backbones.pretraining.steps.streamed import StreamedSteps, SyntheticSteps, evaluate_files
+from backbones.pretraining.streams import TrainingStream
 from backbones.report import write_report
 from backbones.running import distributed
 from backbones.running.command_line import as_plain_values
 from backbones.running.learning_rate import Observed, Schedule
 from backbones.running.run_folder import RunFolder
 from backbones.running.training_state import TrainingState
-from backbones.train_steps.graph import GraphSteps, ImagePool
-from backbones.train_steps.in_memory import BatchPlan, DeviceData, EagerSteps, logits_of
-from backbones.train_steps.learning import Learner, Means
-from backbones.train_steps.streamed import StreamedSteps, SyntheticSteps, evaluate_files
-from backbones.training_options import TrainingOptions
 from backbones.weights import save_weights
 
 logger = logging.getLogger("shortcut")

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from backbones.augmentation.crop_and_mirror import PADDING
 from backbones.normalization import Normalize
-from backbones.train_steps.in_memory import BatchPlan, DeviceData
-from backbones.train_steps.learning import Learner, Means
+from backbones.pretraining.augmentation.crop_and_mirror import PADDING
+from backbones.pretraining.steps.in_memory import BatchPlan, DeviceData
+from backbones.pretraining.steps.learning import Learner, Means
 
 AHEAD = 500
 """Steps whose order and keys are sent to the device at once."""

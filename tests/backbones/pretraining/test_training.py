@@ -15,20 +15,21 @@ import pytest
 import torch
 from PIL import Image
 
-from backbones import pretraining_data, pretraining_job
 from backbones.building import build_backbone
 from backbones.classifier import load_classifier
 from backbones.data.arrays import LabelledImages
 from backbones.data.digits import digits_classification
 from backbones.errors import InputError
 from backbones.evaluation import rates_of
-from backbones.pretraining_data import measure_convention
-from backbones.pretraining_job import PretrainingJob
-from backbones.recipes import find_recipe
+from backbones.pretraining import data as pretraining_data
+from backbones.pretraining import job as pretraining_job
+from backbones.pretraining.data import measure_convention
+from backbones.pretraining.job import PretrainingJob
+from backbones.pretraining.options import TrainingOptions
+from backbones.pretraining.recipes import find_recipe
+from backbones.pretraining.training import train
 from backbones.running.command_line import Interrupted
 from backbones.running.keyed_random import generator
-from backbones.training import train
-from backbones.training_options import TrainingOptions
 from backbones.weights import save_weights
 from tests.conftest import ROOT
 

@@ -11,13 +11,13 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from backbones.augmentation.boxes import Crop, draws_needed, resized_crop, scale_jitter
 from backbones.convention import InputConvention
 from backbones.data.decoding import decode
 from backbones.data.labelled import EncodedPictures
 from backbones.data.order import EndlessOrder
 from backbones.framing import frame_for_classifier
 from backbones.images import Picture
+from backbones.pretraining.augmentation.boxes import Crop, draws_needed, resized_crop, scale_jitter
 from backbones.running import distributed
 from backbones.running.keyed_random import generator
 

@@ -6,21 +6,21 @@ import numpy as np
 import pytest
 import torch
 
-from backbones.activation_checkpointing import checkpoint_blocks
 from backbones.building import build_backbone
 from backbones.data.arrays import LabelledImages
 from backbones.data.digits import digits_classification
 from backbones.data.order import EndlessOrder
 from backbones.normalization import Normalize
-from backbones.pretraining_data import measure_convention
-from backbones.recipes import find_recipe
+from backbones.pretraining.activation_checkpointing import checkpoint_blocks
+from backbones.pretraining.data import measure_convention
+from backbones.pretraining.options import TrainingOptions
+from backbones.pretraining.recipes import find_recipe
+from backbones.pretraining.steps import graph
+from backbones.pretraining.steps.graph import GraphSteps, ImagePool
+from backbones.pretraining.steps.in_memory import BatchPlan, DeviceData, EagerSteps, logits_of
+from backbones.pretraining.steps.learning import Learner, make_optimizer
 from backbones.running.precision import gradient_scaler
-from backbones.train_steps import graph
-from backbones.train_steps.graph import GraphSteps, ImagePool
-from backbones.train_steps.in_memory import BatchPlan, DeviceData, EagerSteps, logits_of
-from backbones.train_steps.learning import Learner, make_optimizer
-from backbones.training_options import TrainingOptions
-from tests.backbones.plain_loop import train_plainly
+from tests.backbones.pretraining.plain_loop import train_plainly
 
 RECIPE = find_recipe("paper", "resnet20")
 CPU = torch.device("cpu")

@@ -9,24 +9,24 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from backbones.activation_checkpointing import checkpoint_blocks
 from backbones.blocks import BasicBlock, Bottleneck
 from backbones.building import build_backbone
 from backbones.classifier import Classifier
 from backbones.contract import Backbone
 from backbones.errors import InputError
 from backbones.normalization import Normalize
-from backbones.pretraining_data import Datasets, measure_convention, read_datasets
-from backbones.pretraining_job import DataOnDevice, PretrainingJob, choose_engine, make_schedule
-from backbones.recipes import find_recipe, takes_small_pictures
+from backbones.pretraining.activation_checkpointing import checkpoint_blocks
+from backbones.pretraining.data import Datasets, measure_convention, read_datasets
+from backbones.pretraining.job import DataOnDevice, PretrainingJob, choose_engine, make_schedule
+from backbones.pretraining.options import TrainingOptions, parse_seeds, resolve
+from backbones.pretraining.recipes import find_recipe, takes_small_pictures
+from backbones.pretraining.steps.learning import make_optimizer
 from backbones.running import distributed
 from backbones.running.precision import choose_device, gradient_scaler, warn_of_emulation
 from backbones.running.progress import start_logging
 from backbones.running.resuming import open_run, options_of_run
 from backbones.running.training_loop import Pace, run_jobs
 from backbones.running.training_state import TrainingState
-from backbones.train_steps.learning import make_optimizer
-from backbones.training_options import TrainingOptions, parse_seeds, resolve
 from backbones.weights import load_weights, read_weights
 
 logger = logging.getLogger("shortcut")

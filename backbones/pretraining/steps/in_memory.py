@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from backbones.augmentation.crop_and_mirror import crop_and_mirror
 from backbones.data.arrays import LabelledImages
 from backbones.data.order import EndlessOrder
 from backbones.normalization import Normalize
+from backbones.pretraining.augmentation.crop_and_mirror import crop_and_mirror
+from backbones.pretraining.steps.learning import Learner, Means
 from backbones.running import distributed
 from backbones.running.keyed_random import fold, uniform
 from backbones.running.precision import autocast
-from backbones.train_steps.learning import Learner, Means
 
 DRAWS = 3
 """Of each picture: row, column, mirroring."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from backbones.convention import InputConvention
 from backbones.data.labelled import EncodedPictures
-from backbones.data.streams import CentralCrops
+from backbones.pretraining.streams import CentralCrops
 from backbones.running.atomic_write import atomic_path
 from backbones.running.keyed_random import generator
 from backbones.running.progress import progress

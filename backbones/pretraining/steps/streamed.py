@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from backbones.augmentation.lighting import lighting_shift, standard_normal
 from backbones.convention import InputConvention
 from backbones.data.labelled import EncodedPictures
-from backbones.data.streams import CentralCrops, StreamBatch, TrainingStream
 from backbones.evaluation import ErrorRates
 from backbones.normalization import Normalize
+from backbones.pretraining.augmentation.lighting import lighting_shift, standard_normal
+from backbones.pretraining.steps.learning import Learner, Means
+from backbones.pretraining.streams import CentralCrops, StreamBatch, TrainingStream
 from backbones.running import distributed
 from backbones.running.precision import autocast
-from backbones.train_steps.learning import Learner, Means
 
 
 class StreamedSteps:
