@@ -17,7 +17,7 @@ from backbones.data.digits import digits_classification
 from backbones.data.folders import read_class_names, read_folder
 from backbones.errors import InputError
 from backbones.evaluate import main
-from backbones.evaluation import error_rates, ranks_of, rates_of
+from backbones.evaluation import ranks_of, rates_of
 from backbones.framing import ten_crops
 from backbones.images import read_image
 from backbones.protocols.labelled_data import default_split, read_for
@@ -106,8 +106,7 @@ def test_an_ensemble_matches_its_classes_by_name(models: Path, pictures: Path, t
 def test_digits_are_scored_as_before(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     numbers, _ = measured(tmp_path, "--model", models / "digits.safetensors", "--dataset", "digits")
     data = digits_classification("val")
-    pixels = torch.from_numpy(data.images).permute(0, 3, 1, 2)
-    rates = error_rates(load_classifier(models / "digits.safetensors"), pixels, torch.from_numpy(data.labels))
+    rates = rates_of(load_classifier(models / "digits.safetensors").logits(data.images), data.labels)
     assert numbers["top1_error"] == pytest.approx(rates.top1, abs=0.6)  # one picture of 178
     assert (numbers["split"], numbers["protocol"]) == ("val", "center")
     assert f"{rates.images} images" in capsys.readouterr().out

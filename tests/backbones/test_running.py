@@ -109,13 +109,13 @@ def test_cosine_schedules_end_at_zero() -> None:
 def test_a_meter_reads_means_and_resumes() -> None:
     meter = Meter()
     items = list(meter.timed([1, 2, 3]))
-    meter.add({"a": torch.tensor(1.0), "b": torch.tensor(3.0)})
+    meter.add({"a": torch.tensor(1.0), "b": torch.tensor(3.0)}, {"error": torch.tensor(40.0)})
     again = Meter()
     again.restore(meter.state(), torch.device("cpu"))
     for one in (meter, again):
-        one.add({"a": torch.tensor(3.0), "b": torch.tensor(1.0)})
+        one.add({"a": torch.tensor(3.0), "b": torch.tensor(1.0)}, {"error": torch.tensor(20.0)})
         losses, clock = one.read(4)
-        assert losses == {"loss": 4, "a": 2, "b": 2}
+        assert losses == {"loss": 4, "a": 2, "b": 2, "error": 30}, "only losses are summed"
         assert set(clock) == {"images_per_second", "waiting"}
     assert items == [1, 2, 3]
 

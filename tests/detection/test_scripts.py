@@ -190,8 +190,8 @@ def test_classifiers_are_scored_on_folders(tmp_path: Path, capsys: pytest.Captur
     model = ["--model", str(tmp_path / "c.safetensors"), "--quiet"]
     assert classify.main([*model, "--dataset", f"folder:{tmp_path / 'data'}"]) == 0
     assert "top-1 error 50.00 %" in capsys.readouterr().out
-    assert classify.main([*model, "--dataset", "imagenet"]) == 1
-    assert "there are digits and folder:DIR" in capsys.readouterr().err
+    assert classify.main([*model, "--dataset", "imagenett"]) == 1
+    assert "did you mean 'imagenet'" in capsys.readouterr().err
     assert classify.main(["--quiet"]) == 1
 
 
