@@ -20,10 +20,12 @@ from backbones.images import center_crop, fit_size, resize
 from backbones.pretraining.mean_picture import mean_picture
 from backbones.pretraining.options import TrainingOptions
 from backbones.pretraining.recipes import Recipe, takes_small_pictures
+from backbones.running.keyed_random import generator
 
 logger = logging.getLogger("shortcut")
 SMALL_SIDE, SIDE, TEST_SIDE = 32, 224, 256
 """Section 4.2's pictures; section 3.4's crop, and the shorter side that it is cut from in testing."""
+_NOISE = 32
 _SMALLEST = 64  # five halvings leave two pixels
 
 
@@ -55,6 +57,9 @@ def read_datasets(options: TrainingOptions) -> Datasets:
     Raises:
         InputError: they cannot be read, or do not fit the network.
     """
+    if options.synthetic:
+        noise = _noise(options.arch)
+        return Datasets(noise, noise)
     read: list[LabelledPictures] = []
     for split in (options.split, options.val_split):
         classes = read[0].classes if read else ()
@@ -112,6 +117,14 @@ def _in_memory(data: LabelledPictures) -> LabelledImages:
         size = fit_size((picture.shape[0], picture.shape[1]), SMALL_SIDE)
         pictures.append(center_crop(resize(picture, size), SMALL_SIDE))
     return LabelledImages(np.stack(pictures), data.labels, data.classes)
+
+
+def _noise(arch: str) -> LabelledImages:
+    """Random pictures of the paper's size and number of classes, so that timing a step needs no data."""
+    side, classes = (SMALL_SIDE, 10) if takes_small_pictures(arch) else (SIDE, 1000)
+    rng = generator(0)
+    images = rng.integers(0, 256, (_NOISE, side, side, 3)).astype(np.uint8)
+    return LabelledImages(images, rng.integers(0, classes, _NOISE), tuple(str(label) for label in range(classes)))
 
 
 def _check_sizes(arch: str, datasets: Datasets) -> None:

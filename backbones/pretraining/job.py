@@ -158,9 +158,9 @@ class PretrainingJob:
             self.recipe.label_smoothing,
         )  # fmt: skip
         if options.synthetic:
-            side = datasets.train.images.shape[1] if datasets.in_memory else SIDE
             share = self.batch_size // distributed.world_size()
-            return SyntheticSteps(learner, (share, 3, side, side), len(datasets.classes), device)
+            shape = (share, 3, *datasets.train.images.shape[1:3])
+            return SyntheticSteps(learner, shape, len(datasets.classes), device)
         order = EndlessOrder(len(datasets.train.labels), options.seed)
         if not datasets.in_memory:
             stream = TrainingStream(

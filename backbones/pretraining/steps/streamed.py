@@ -72,7 +72,7 @@ class SyntheticSteps:
         device: of the network.
     """
 
-    def __init__(self, learner: Learner, shape: tuple[int, int, int, int], classes: int, device: torch.device) -> None:
+    def __init__(self, learner: Learner, shape: tuple[int, ...], classes: int, device: torch.device) -> None:
         self.learner = learner
         self.images = torch.randn(shape, device=device).contiguous(memory_format=torch.channels_last)
         self.labels = torch.randint(classes, (shape[0],), device=device)
