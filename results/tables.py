@@ -41,8 +41,7 @@ def row(name: str, marks: dict[str, float], seconds: float | None) -> str:
 
 def photographs_table() -> list[str]:
     """Real photographs."""
-    cells, pictures = load("bccd_cpu"), load("imagenet60")
-    marks = cells["results"]
+    marks = load("bccd_cpu")["results"]
     agreement = load("bccd_onnx_agreement")["results"]
     rows = [
         "| real photographs | |",
@@ -52,9 +51,25 @@ def photographs_table() -> list[str]:
         "| its ONNX file against the model, batches of 1, 2 and 5, sizes never exported "
         f"| {agreement['met']} of {agreement['counted']} detections agree |",
     ]
-    for name, rates in pictures["results"].items():
-        accuracy = f"top-1 {100 - rates['top1_error']:.1f} %, top-5 {100 - rates['top5_error']:.1f} %"
-        rows.append(f"| published weights in `{name}`, {rates['images']} ImageNet pictures, centre crop | {accuracy} |")
+    return rows
+
+
+def pretraining_table() -> list[str]:
+    """Small checks of pretraining and of the test protocols."""
+    loops, decoding = load("cifar_against_plain")["results"], load("decode_speed")["results"]
+    ours, plain = loops["ours"], loops["plain loop"]
+    rows = [
+        "| pretraining | |",
+        "|---|---|",
+        "| ResNet-20, 2,000 iterations on CIFAR-10 after JPEG: ours, and a plain loop on the same batches "
+        f"| training loss {ours['loss']:.3f} and {plain['loss']:.3f}, test error {ours['test_error']:.1f} % and "
+        f"{plain['test_error']:.1f} % |",
+        "| decoding, scale jitter and crop on one core: ours, and Pillow with torchvision's transforms "
+        f"| {decoding['ours']['median']:.0f} and {decoding['pillow and torchvision']['median']:.0f} images/s |",
+    ]
+    for name, rates in load("imagenet60")["results"].items():
+        shown = ", ".join(f"{kind} {100 - r['top1_error']:.1f} %" for kind, r in rates["protocols"].items())
+        rows.append(f"| published weights in `{name}`, top-1 on {rates['images']} ImageNet pictures | {shown} |")
     return rows
 
 
@@ -92,6 +107,7 @@ def machine(result: dict[str, Any]) -> str:
 TABLES: dict[str, Callable[[], list[str]]] = {
     "digits": digits_table,
     "photographs": photographs_table,
+    "pretraining": pretraining_table,
     "speed": speed_table,
     "not-run": not_run_table,
 }

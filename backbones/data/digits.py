@@ -52,10 +52,10 @@ def digits_classification(split: str, copies: int | None = None) -> LabelledImag
     Args:
         split: train, val or test.
         copies: pictures for each handwritten digit, each with its own size, place, colours and background; by
-            default four for training and one otherwise.
+            default eight for training and one otherwise.
     """
     glyphs, labels = digit_glyphs(split)
-    copies = copies or (4 if split == "train" else 1)
+    copies = copies or (8 if split == "train" else 1)
     images = [
         _portrait(glyph, SPLITS.index(split), index, copy)
         for copy in range(copies)
