@@ -32,5 +32,6 @@ def lighting_shift(draws: Tensor) -> Tensor:
 
 def standard_normal(draws: Tensor) -> Tensor:
     """Uniform draws [B, 6] in [0, 1) -> [B, 3] standard normal (Box and Muller)."""
-    radius = (-2 * torch.log1p(-draws[:, :3])).sqrt()
+    below_one = draws[:, :3].clamp(max=1 - 2.0**-24)  # a double just below 1 is 1 in float32, and its radius infinite
+    radius = (-2 * torch.log1p(-below_one)).sqrt()
     return radius * torch.cos(2 * torch.pi * draws[:, 3:])

@@ -113,3 +113,9 @@ def test_lighting_has_the_stated_magnitude() -> None:
     spread = lighting_shift(normal)[:, :, 0, 0].std(0)
     expected = [25.5 * sum((v * e) ** 2 for v, e in zip(row, EIGENVALUES, strict=True)) ** 0.5 for row in EIGENVECTORS]
     assert spread.tolist() == pytest.approx(expected, rel=0.03)
+
+
+def test_a_draw_that_float32_rounds_to_one_stays_finite() -> None:
+    draws = torch.from_numpy(np.full((1, 6), 1 - 2.0**-30).astype(np.float32))
+    assert draws.max() == 1
+    assert standard_normal(draws).isfinite().all()
