@@ -85,7 +85,11 @@ def _runs_of(options: TrainingOptions) -> tuple[Path, list[TrainingOptions]]:
     if options.seeds is None:
         return place, [resolved]
     seeds = parse_seeds(options.seeds)
-    return place, [replace(resolved, seed=s, seeds=None, output=str(place / f"seed{s}")) for s in seeds]
+    runs = [replace(resolved, seed=s, seeds=None, output=str(place / f"seed{s}")) for s in seeds]
+    taken = [run.output for run in runs if Path(str(run.output), "config.yaml").exists()]
+    if taken:  # said before the first folder is made
+        raise InputError(f"{taken[0]}: holds a run; go on with it by --resume, or choose another --output")
+    return place, runs
 
 
 def _prepare(options: TrainingOptions, datasets: Datasets, device: torch.device) -> TrainingState:

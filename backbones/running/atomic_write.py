@@ -17,10 +17,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` to write to; it takes the place of ``path`` when the block succeeds.
 
     A process killed at any moment leaves the old file or the new one, and at worst a ``.partial`` beside it,
-    which the next writer replaces.
+    which the next writer replaces. Processes of one run may write the same file at once: each has its own path.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + PARTIAL)
+    own = f".{os.environ['RANK']}" if "RANK" in os.environ else ""
+    partial = path.with_name(path.name + own + PARTIAL)
     try:
         yield partial
         with partial.open("rb+") as stream:

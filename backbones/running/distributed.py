@@ -6,7 +6,7 @@ Several processes are started by ``torchrun``; without it every function answers
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -64,6 +64,13 @@ def gather_objects(value: Any) -> list[Any]:
     values: list[Any] = [None] * world_size()
     processes.all_gather_object(values, value)
     return values
+
+
+def copy_from_main(tensors: Iterable[Tensor]) -> None:
+    """Give tensors of every process the main process's values, in place."""
+    if world_size() > 1:
+        for tensor in tensors:
+            processes.broadcast(tensor, 0)
 
 
 def barrier() -> None:

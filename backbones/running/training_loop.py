@@ -17,6 +17,9 @@ from backbones.running.run_folder import RunFolder
 from backbones.running.tensorboard import ScalarWriter
 from backbones.running.training_state import TrainingState
 
+_STEPS_BETWEEN_QUESTIONS = 10
+"""Several processes ask each other whether to stop; each time the host waits for the device."""
+
 
 @dataclass(frozen=True)
 class Pace:
@@ -73,19 +76,20 @@ def run_jobs(jobs: Sequence[Job], pace: Pace, *, resume: str, quiet: bool, tenso
     Raises:
         Interrupted: a signal asked to stop; the states are saved.
     """
-    step = jobs[0].state.step
+    first = min(job.state.step for job in jobs)
     writers = [ScalarWriter(job.folder.path, tensorboard) for job in jobs]
     streams = [job.state.meter.timed(job.batches()) for job in jobs]
-    with noticing_interrupts() as interrupted, progress("training", pace.iterations, step, quiet) as bar:
-        for batches in zip(*streams, strict=True):
-            for job, batch in zip(jobs, batches, strict=True):
+    with noticing_interrupts() as interrupted, progress("training", pace.iterations, first, quiet) as bar:
+        for step in range(first + 1, pace.iterations + 1):
+            # A kill between two jobs' checkpoints leaves one behind: it catches up first.
+            behind = [number for number, job in enumerate(jobs) if job.state.step < step]
+            for job, batch in [(jobs[number], next(streams[number])) for number in behind]:
                 with job.on_device():
                     job.state.meter.add(*job.train_step(batch))
                     job.state.step += 1
-            step += 1
             bar.advance()
-            stop = interrupted()
-            for job, writer in zip(jobs, writers, strict=True):
+            stop = _all_stop(interrupted(), step)
+            for job, writer in [(jobs[number], writers[number]) for number in behind]:
                 with job.on_device():
                     if pace.due(step, pace.log_every):
                         _log(job, pace, writer, bar)
@@ -95,6 +99,13 @@ def run_jobs(jobs: Sequence[Job], pace: Pace, *, resume: str, quiet: bool, tenso
                         _checkpoint(job)
             if stop and step < pace.iterations:
                 raise Interrupted(f"go on with: {resume}")
+
+
+def _all_stop(asked: bool, step: int) -> bool:
+    """Whether to stop after this step: the same answer on all processes, which a signal reaches at different steps."""
+    if distributed.world_size() == 1:
+        return asked
+    return step % _STEPS_BETWEEN_QUESTIONS == 0 and any(distributed.gather_objects(asked))
 
 
 def _log(job: Job, pace: Pace, writer: ScalarWriter, bar: Progress) -> None:

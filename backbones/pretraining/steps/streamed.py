@@ -109,6 +109,7 @@ def evaluate_files(
     """
     training = model.training
     model.eval()
+    distributed.copy_from_main(model.buffers())  # batch-norm statistics differ between processes
     crops = CentralCrops(data, distributed.share_of(len(data.labels)), convention, batch_size)
     scores, right = [], torch.zeros(2, device=device)
     for pixels, labels in crops.loader(workers):
@@ -120,4 +121,4 @@ def evaluate_files(
     model.train(training)
     total = distributed.mean_over_processes(right) * distributed.world_size()
     top1, top5 = (100 * (1 - float(count) / len(data.labels)) for count in total)
-    return ErrorRates(top1, top5, len(data.labels)), torch.cat(scores) if scores else torch.zeros(0, 1)
+    return ErrorRates(top1, top5, len(data.labels)), torch.cat(scores) if scores else torch.zeros(0, len(data.classes))

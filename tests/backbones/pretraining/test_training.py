@@ -30,6 +30,7 @@ from backbones.pretraining.recipes import find_recipe
 from backbones.pretraining.training import train
 from backbones.running.command_line import Interrupted
 from backbones.running.keyed_random import generator
+from backbones.running.training_state import TrainingState
 from backbones.weights import save_weights
 from tests.conftest import ROOT
 
@@ -188,6 +189,35 @@ def test_several_seeds_resume_together(few_digits: None, tmp_path: Path, monkeyp
     cut = train(TrainingOptions(resume=str(tmp_path / "cut"), quiet=True, device="cpu", tensorboard=False))
     for seed in ("seed0", "seed1"):
         assert (cut / seed / "model.safetensors").read_bytes() == (whole / seed / "model.safetensors").read_bytes()
+
+
+def test_a_seed_that_a_kill_left_behind_catches_up(
+    few_digits: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(TrainingOptions(output=str(tmp_path / "whole"), seeds="0-1", **SMALL))
+    save, saves = TrainingState.save, []
+
+    def dies(self: TrainingState, path: Path) -> None:
+        saves.append(1)
+        if len(saves) == 2:
+            raise RuntimeError("killed")  # seed 0 is saved after the third step, seed 1 is not
+        save(self, path)
+
+    with monkeypatch.context() as killing, pytest.raises(RuntimeError):
+        killing.setattr(TrainingState, "save", dies)
+        train(TrainingOptions(output=str(tmp_path / "cut"), seeds="0-1", **SMALL))
+    cut = train(TrainingOptions(resume=str(tmp_path / "cut"), quiet=True, device="cpu", tensorboard=False))
+    for seed in ("seed0", "seed1"):
+        assert (cut / seed / "model.safetensors").read_bytes() == (whole / seed / "model.safetensors").read_bytes()
+        assert untimed(cut / seed) == untimed(whole / seed)
+
+
+def test_seeds_make_no_folder_where_one_is_taken(few_digits: None, tmp_path: Path) -> None:
+    (tmp_path / "runs" / "seed1").mkdir(parents=True)
+    (tmp_path / "runs" / "seed1" / "config.yaml").write_text("{}")
+    with pytest.raises(InputError, match="holds a run"):
+        train(TrainingOptions(output=str(tmp_path / "runs"), seeds="0-1", **SMALL))
+    assert not (tmp_path / "runs" / "seed0").exists()
 
 
 def test_a_signal_stops_and_saves(few_digits: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
