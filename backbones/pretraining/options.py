@@ -87,6 +87,8 @@ def resolve(options: TrainingOptions) -> TrainingOptions:
     iterations = options.iterations if options.iterations is not None else -(-recipe.images // batch_size)
     if iterations <= 0:
         raise InputError(f"--iterations must be positive, not {iterations}")
+    if options.log_every <= 0 or min(options.evaluate_every, options.checkpoint_every, options.seed) < 0:
+        raise InputError("--log-every must be positive; --evaluate-every, --checkpoint-every and --seed not negative")
     schedule = options.schedule or recipe.shape
     every = options.evaluate_every or max(1, -(-iterations // (40 if schedule == "plateau" else 10)))
     place = options.dataset.partition(":")[2].rstrip("/").rpartition("/")[2].removesuffix(".npz")

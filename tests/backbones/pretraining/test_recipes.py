@@ -109,6 +109,9 @@ def test_impossible_seeds_are_refused(text: str) -> None:
         ({"arch": "resnet21"}, "no network is named 'resnet21'"),
         ({"batch_size": 0}, "--batch-size must be positive"),
         ({"iterations": -1}, "--iterations must be positive"),
+        ({"log_every": 0}, "--log-every must be positive"),
+        ({"evaluate_every": -1}, "--evaluate-every"),
+        ({"seed": -1}, "--seed not negative"),
     ],
 )
 def test_impossible_options_are_refused(wrong: dict[str, object], message: str) -> None:
