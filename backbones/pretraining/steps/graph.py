@@ -71,8 +71,6 @@ class GraphSteps:
     def __init__(self, learner: Learner, pool: ImagePool, plan: BatchPlan, stream: Any = None) -> None:
         self.learner, self.pool, self.plan, self.stream = learner, pool, plan, stream
         device = pool.labels.device
-        if stream is not None:
-            stream.wait_stream(torch.cuda.current_stream(device))  # which made the pool
         self.rate = torch.zeros((), device=device)
         self.order = torch.zeros(AHEAD, plan.batch_size, dtype=torch.int64, device=device)
         self.keys = torch.zeros(AHEAD, dtype=torch.int64, device=device)
@@ -89,6 +87,8 @@ class GraphSteps:
 
     def batches(self, step: int, end: int) -> Iterable[int]:
         """A batch is its number."""
+        if self.stream is not None:  # the pool, the weights and what is restored were written on the current stream
+            self.stream.wait_stream(torch.cuda.current_stream(self.pool.labels.device))
         return range(step, end)
 
     def __call__(self, step: int, rate: float) -> tuple[Means, Means]:
