@@ -54,6 +54,8 @@ def read_classification(
         return _folder(Path(place).expanduser(), split, tuple(classes))
     if colon and layout == "npz":
         return _npz(Path(place).expanduser(), split, tuple(classes))
+    if Path(name).expanduser().is_dir():
+        raise InputError(f"{name}: a folder needs its layout in front; say --dataset folder:{name} or npz:{name}")
     raise InputError(f"no dataset is named {name!r}{did_you_mean(name, NAMES)}; there are {HELP}")
 
 

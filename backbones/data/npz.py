@@ -23,12 +23,12 @@ def read_npz(path: Path, classes: tuple[str, ...] = ()) -> LabelledImages:
         InputError: the file is missing or damaged, or the arrays are not of this form.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such file")
+        raise InputError(f"{path}: no such file or folder")
     try:
         with np.load(path, allow_pickle=False) as file:
             content = {name: file[name] for name in ("images", "labels", "classes") if name in file}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: not a complete .npz of plain arrays ({error})") from error
+        raise InputError(f"{path}: not a complete .npz of plain arrays; write it with numpy.savez") from error
     if "images" not in content or "labels" not in content:
         raise InputError(f"{path}: must hold the arrays images and labels")
     images, labels = content["images"], content["labels"].astype(np.int64).reshape(-1)

@@ -11,6 +11,7 @@ from typing import Any
 from backbones.errors import InputError, did_you_mean
 from detection.data.annotations import AnnotationBuilder, DetectionData, PictureFiles
 from detection.data.faults import Fault, box_fault, clipped
+from detection.data.layouts import refused
 
 
 def read_coco(root: Path, split: str, classes: Sequence[str] | None = None) -> tuple[DetectionData, list[Fault]]:
@@ -67,7 +68,7 @@ def read_coco(root: Path, split: str, classes: Sequence[str] | None = None) -> t
 def _annotation_file(root: Path, split: str) -> Path:
     folder = root / "annotations"
     if not folder.is_dir():
-        raise InputError(f"{root}: not in COCO layout (there is no folder annotations)")
+        raise refused(root, "coco", "annotations")
     there = {path.stem.removeprefix("instances_"): path for path in sorted(folder.glob("*.json"))}
     fitting = [name for name in there if name == split] or [name for name in there if name.startswith(split)]
     if len(fitting) != 1:

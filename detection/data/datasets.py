@@ -8,6 +8,7 @@ from pathlib import Path
 from backbones.errors import InputError, did_you_mean
 from detection.data.annotations import DetectionData
 from detection.data.faults import Fault
+from detection.data.layouts import name_near
 
 LAYOUTS = ("voc:DIR", "coco:DIR")
 NAMES = ("digits",)
@@ -30,11 +31,14 @@ def read_dataset(name: str, split: str, classes: Sequence[str] | None = None) ->
         return read_digits(split), []
     layout, colon, folder = name.partition(":")
     if not colon or layout not in ("voc", "coco"):
+        near = name_near(Path(name).expanduser()) if Path(name).expanduser().is_dir() else None
+        if near:
+            raise InputError(f"{name}: a folder needs its layout in front; did you mean --dataset {near}?")
         known = (*NAMES, *LAYOUTS)
         raise InputError(f"no dataset is named {name!r}{did_you_mean(name, NAMES)}; there are {', '.join(known)}")
     root = Path(folder).expanduser()
     if not root.is_dir():
-        raise InputError(f"{folder}: no such folder")
+        raise InputError(f"--dataset {name}: there is no such folder; name one, from where you are or from /")
     if layout == "voc":
         from detection.data.voc import read_voc
 

@@ -15,6 +15,7 @@ from backbones.errors import InputError, did_you_mean
 from backbones.images import SUFFIXES, Size, read_size
 from detection.data.annotations import AnnotationBuilder, DetectionData, PictureFiles
 from detection.data.faults import Fault, box_fault, clipped
+from detection.data.layouts import refused
 
 _LARGEST_XML = 5_000_000
 
@@ -39,7 +40,7 @@ def read_voc(root: Path, split: str, classes: Sequence[str] | None = None) -> tu
     """
     folder = root / "Annotations"
     if not folder.is_dir():
-        raise InputError(f"{root}: not in VOC layout (there is no folder Annotations)")
+        raise refused(root, "voc", "Annotations")
     stems = _split_stems(root, split)
     faults: list[Fault] = []
     parsed = [(stem, tree) for stem in stems if (tree := _parse(folder / f"{stem}.xml", faults)) is not None]
@@ -77,7 +78,7 @@ def _split_stems(root: Path, split: str) -> list[str]:
 def _image_files(root: Path) -> dict[str, str]:
     folder = root / "JPEGImages"
     if not folder.is_dir():
-        raise InputError(f"{root}: not in VOC layout (there is no folder JPEGImages)")
+        raise refused(root, "voc", "JPEGImages")
     return {path.stem: path.name for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES}
 
 

@@ -295,3 +295,22 @@ def test_real_data_is_read_whole(
     assert not [fault for fault in [*faults, *check_pictures(data)] if fault.kind == "file"]
     found = data.annotations.objects
     assert (len(data), len(found.labels), int(found.ignored.sum())) == (images, objects, ignored)
+
+
+def test_a_wrong_folder_is_told_the_name_that_fits(tmp_path: Path) -> None:
+    voc, coco, both = tmp_path / "one" / "v", tmp_path / "two" / "c", tmp_path / "one"
+    (voc / "Annotations").mkdir(parents=True)
+    (coco / "annotations").mkdir(parents=True)
+    (coco / "train").mkdir()
+    for name, fitting in (
+        (f"voc:{coco}", f"coco:{coco}"),
+        (f"coco:{voc}", f"voc:{voc}"),
+        (f"voc:{both}", f"voc:{voc}"),
+        (f"coco:{coco / 'train'}", f"coco:{coco}"),
+        (str(voc), f"voc:{voc}"),
+    ):
+        with pytest.raises(InputError) as refusal:
+            read_dataset(name, "train")
+        assert str(refusal.value).endswith(f"did you mean --dataset {fitting}?")
+    with pytest.raises(InputError, match="name the folder that holds Annotations"):
+        read_dataset(f"voc:{tmp_path}", "train")
