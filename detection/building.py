@@ -98,7 +98,10 @@ def load_detector(source: str | Path, device: str = "cpu") -> Detector:
     path = Path(source) / WEIGHTS if Path(source).is_dir() else Path(source)
     tensors, metadata = read_model(path)
     if metadata["task"] != "detection":
-        raise InputError(f"{path}: holds a model for {metadata['task']}, not a detector")
+        raise InputError(
+            f"{path}: holds a model for {metadata['task']}, not a detector; "
+            f"detection/train.py --weights {source} makes one"
+        )
     detector = build_detector(DetectorSettings.from_dict(metadata["architecture"]))
     missing, surplus = detector.load_state_dict(tensors, strict=False)
     if missing or surplus:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import lzma
 import pickle
+import struct
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -42,9 +43,14 @@ def read_torch_file(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except pickle.UnpicklingError as error:
+        if not path.name.endswith(".xz") and path.read_bytes()[:1] not in (b"P", b"\x80"):
+            raise InputError(f"{path}: not a torch file") from error
         raise InputError(
             f"{path}: holds objects other than tensors and plain types, which could run code; it is not loaded"
         ) from error
+    except (LookupError, AttributeError, TypeError, AssertionError, struct.error) as error:
+        # bytes that are no pickle, read as one
+        raise InputError(f"{path}: not a torch file") from error
     except (OSError, RuntimeError, EOFError, ValueError, lzma.LZMAError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: not a complete torch file ({' '.join(str(error).split())[:120]})") from error
     if not isinstance(content, dict):

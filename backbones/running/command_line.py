@@ -200,7 +200,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _add_argument(group: argparse._ArgumentGroup, item: dataclasses.Field[Any], hint: Any) -> None:
     kind, repeated = _value_type(hint)
-    default = "" if item.default is None or item.default == () else f" (default: {_show(item.default)})"
+    default = "" if item.default in (None, (), "") else f" (default: {_show(item.default)})"
     choices = item.metadata["choices"]
     settings: dict[str, Any] = {"help": (item.metadata["help"] + default).replace("%", "%%")}
     if kind is bool:
@@ -263,5 +263,7 @@ def _one_line(error: BaseException) -> str:
         # torch hands an error of a worker process on with that process's traceback in front of it
         text = text.rpartition("InputError: ")[2] if _FROM_WORKER in text else text
         return " ".join(text.split())
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror[:1].lower()}{error.strerror[1:]} (--debug shows where)"
     text = " ".join(text.split())
     return f"{type(error).__name__}: {text} (--debug shows where)" if text else f"{type(error).__name__} (use --debug)"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from backbones.errors import InputError
 from backbones.running import distributed
 from backbones.running.command_line import CommandOptions, as_plain_values
 from backbones.running.run_folder import RunFolder
@@ -18,9 +19,15 @@ def options_of_run(given: Options, folder: Path) -> Options:
     """The options that the run in a folder was started with; what belongs to the machine may differ.
 
     Raises:
-        InputError: there is no run in it.
+        InputError: there is no run in it, or one of another command.
     """
     saved = RunFolder.reopen(folder).read_config()
+    strange = sorted(set(saved) - {item.name for item in fields(given)})
+    if strange:
+        raise InputError(
+            f"{folder}: was started by another command or version (no option {strange[0]!r} here); resume it with the "
+            "train.py that started it, in backbones/ or detection/"
+        )
     values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()}
     kept = {name: getattr(given, name) for name in _MACHINE}
     return replace(given, **{**values, **kept, "resume": str(folder)})

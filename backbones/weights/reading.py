@@ -62,6 +62,8 @@ def read_weights(source: str | Path) -> BackboneWeights:
     path = Path(source)
     if path.is_dir():
         path = path / WEIGHTS
+    if path.suffix == ".onnx":
+        raise InputError(f"{path}: is exported already; name the run folder or the weights it was exported from")
     if path.suffix == ".safetensors" and is_ours(path):
         return _from_ours(path)
     return convert(read_content(path), str(path))
@@ -97,7 +99,9 @@ def convert(content: FileContent, origin: str) -> BackboneWeights:
 def _from_ours(path: Path) -> BackboneWeights:
     tensors, metadata = read_model(path)
     if metadata["task"] != "classification":
-        raise InputError(f"{path}: holds a model for {metadata['task']}, not a classification network")
+        raise InputError(
+            f"{path}: holds a model for {metadata['task']}, not a classification network; name a classifier"
+        )
     backbone = metadata["architecture"]["backbone"]
     variant = VARIANTS.get(backbone)
     mean = tensors.get("normalize.mean")

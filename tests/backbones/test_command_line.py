@@ -154,3 +154,21 @@ def test_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
 def test_debug_shows_the_traceback() -> None:
     with pytest.raises(RuntimeError):
         run("--name", "banana", "--debug")
+
+
+def test_a_file_that_cannot_be_written_is_named_first(capsys: pytest.CaptureFixture[str]) -> None:
+    def body(options: Options) -> None:
+        raise PermissionError(13, "Permission denied", "there/a.json")
+
+    assert run(body=body) == 1
+    assert capsys.readouterr().err == "error: there/a.json: permission denied (--debug shows where)\n"
+
+
+def test_an_empty_default_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Empty(CommandOptions):
+        model: str = option("", "a file", group="things")
+
+    with pytest.raises(SystemExit):
+        parse(Empty, "A command.", (), ("--help",))
+    assert "(default: )" not in capsys.readouterr().out

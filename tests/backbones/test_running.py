@@ -16,6 +16,7 @@ import torch
 from backbones.errors import InputError
 from backbones.running import distributed
 from backbones.running.atomic_write import atomic_path, write_json
+from backbones.running.command_line import CommandOptions
 from backbones.running.environment import describe_environment, processor_name
 from backbones.running.interrupts import noticing_interrupts
 from backbones.running.keyed_random import fold, generator, uniform
@@ -24,6 +25,7 @@ from backbones.running.meter import Meter
 from backbones.running.precision import autocast, choose_device, gradient_scaler
 from backbones.running.progress import Progress, logger, progress, start_logging
 from backbones.running.report import Report, new_figure, plot_records
+from backbones.running.resuming import options_of_run
 from backbones.running.run_folder import RunFolder
 from backbones.running.tensorboard import ScalarWriter
 
@@ -46,6 +48,12 @@ def test_run_folders_are_never_overwritten(tmp_path: Path) -> None:
         RunFolder.create(tmp_path / "run", {})
     with pytest.raises(InputError, match="no run to resume"):
         RunFolder.reopen(tmp_path)
+
+
+def test_a_run_of_another_command_is_not_resumed(tmp_path: Path) -> None:
+    RunFolder.create(tmp_path / "run", {"quiet": True, "backbone": "resnet18"})
+    with pytest.raises(InputError, match=r"no option 'backbone' here.; resume it with the train.py that started it"):
+        options_of_run(CommandOptions(), tmp_path / "run")
 
 
 def test_records_are_rewound_to_the_saved_state(tmp_path: Path) -> None:

@@ -195,7 +195,7 @@ def test_files_that_could_run_code_are_not_loaded(tmp_path: Path) -> None:
         read_weights(tmp_path / "evil.pkl")
 
 
-@pytest.mark.parametrize("content", [b"", b"not a file", b"PK\x03\x04broken"])
+@pytest.mark.parametrize("content", [b"", b"not a file", b"hi\n", b"PK\x03\x04broken"])
 def test_damaged_torch_files_are_refused(content: bytes, tmp_path: Path) -> None:
     for name in ("w.pth", "w.pth.xz"):
         (tmp_path / name).write_bytes(content)
@@ -250,8 +250,16 @@ def test_a_checksum_in_the_name_is_checked(tmp_path: Path) -> None:
 
 def test_a_detector_is_no_classifier(tmp_path: Path) -> None:
     write_model(tmp_path / "d.safetensors", {"a": torch.zeros(1)}, {"task": "detection"})
-    with pytest.raises(InputError, match="not a classification network"):
+    with pytest.raises(InputError, match="not a classification network; name a classifier"):
         read_weights(tmp_path / "d.safetensors")
+
+
+def test_text_and_exported_files_are_no_weights(tmp_path: Path) -> None:
+    (tmp_path / "note.txt").write_text("hi\n")
+    with pytest.raises(InputError, match=r"note\.txt: not a torch file"):
+        read_weights(tmp_path / "note.txt")
+    with pytest.raises(InputError, match="is exported already; name the run folder"):
+        read_weights(tmp_path / "model.onnx")
 
 
 def test_a_torchvision_file_needs_its_network_named(tmp_path: Path) -> None:

@@ -325,7 +325,7 @@ def test_other_files_are_no_detectors(tmp_path: Path) -> None:
     from backbones.weights.model_file import write_model
 
     save_weights(build_backbone("resnet20", 10), tmp_path / "c.safetensors", "resnet20")
-    with pytest.raises(InputError, match="not a detector"):
+    with pytest.raises(InputError, match=r"not a detector; detection/train\.py --weights .* makes one"):
         load_detector(tmp_path / "c.safetensors")
     settings = small_detector().settings
     write_model(
