@@ -62,7 +62,9 @@ class PreparationOptions(CommandOptions):
     workers: int = option(2, "threads that read pictures ahead", group="machine")
     device: str = option("auto", "auto, cpu, cuda or cuda:N", group="machine")
     precision: str = option("fp32", "of convolutions", group="machine", choices=("fp32", "bf16", "fp16"))
-    output: str | None = option(None, "write here", group="output", metavar="FILE")
+    output: str | None = option(
+        None, "mean: a picture of it; statistics: the .safetensors file", group="output", metavar="FILE"
+    )
 
 
 def run(options: PreparationOptions) -> None:
@@ -91,6 +93,7 @@ def write_mean(options: PreparationOptions) -> None:
 
         picture = mean.picture.permute(1, 2, 0).round().byte().numpy()
         Image.fromarray(picture).save(options.output)
+        print(f"{options.output}: the mean as a picture, to look at; training takes the kept one")
     print("mean of each channel: " + ", ".join(f"{value:.2f}" for value in mean.picture.mean((1, 2)).tolist()))
 
 

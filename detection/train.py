@@ -17,7 +17,7 @@ EXAMPLES = (
     "python detection/train.py --dataset voc:my/VOC --backbone resnet50_v15 --recipe quick",
     "python detection/train.py --dataset coco:data/coco --backbone resnet101_v15 --recipe 1x --precision bf16",
     "torchrun --nproc-per-node 8 detection/train.py --dataset coco:data/coco --split train2017 --val-split val2017",
-    "python detection/train.py --resume runs/vision-resnet50_v15",
+    "python detection/train.py --resume runs/voc-resnet50_v15",
 )
 
 

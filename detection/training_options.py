@@ -85,7 +85,12 @@ class TrainingOptions(CommandOptions):
     learn_ignored: bool = option(False, "train on crowds and difficult objects too", group="data")
 
     backbone: str = option("resnet50_v15", "the network", group="model", choices=list_backbones)
-    head: str | None = option(None, "how the network is divided between image and region", group="model", choices=HEADS)
+    head: str | None = option(
+        None,
+        "fpn: a feature pyramid; c4: conv5 for each region, as in the paper; by default fpn",
+        group="model",
+        choices=HEADS,
+    )
     weights: str | None = option(
         None,
         "pretrained weights: a run folder, a file (.safetensors, .pth, .pth.xz), torchvision://NAME, or none; "
