@@ -43,7 +43,7 @@ def photographs_table() -> list[str]:
     """Real photographs."""
     marks = load("bccd_cpu")["results"]
     agreement = load("bccd_onnx_agreement")["results"]
-    rows = [
+    return [
         "| real photographs | |",
         "|---|---|",
         f"| BCCD blood cells, test split, ResNet-18 FPN trained for {marks['minutes']:.0f} minutes on a CPU "
@@ -51,7 +51,6 @@ def photographs_table() -> list[str]:
         "| its ONNX file against the model, batches of 1, 2 and 5, sizes never exported "
         f"| {agreement['met']} of {agreement['counted']} detections agree |",
     ]
-    return rows
 
 
 def pretraining_table() -> list[str]:

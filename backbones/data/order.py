@@ -21,9 +21,13 @@ class EndlessOrder:
 
     def at(self, position: int, length: int) -> NDArray[np.int64]:
         """The images at positions ``position`` to ``position + length``. [length] int64."""
-        positions = np.arange(position, position + length)
-        epochs, within = np.divmod(positions, self.count)
-        return np.array([self._permutation(int(epoch))[at] for epoch, at in zip(epochs, within, strict=True)], np.int64)
+        parts, end = [], position + length
+        while position < end:
+            epoch, within = divmod(position, self.count)
+            taken = min(end - position, self.count - within)
+            parts.append(self._permutation(epoch)[within : within + taken])
+            position += taken
+        return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
     def _permutation(self, epoch: int) -> NDArray[np.int64]:
         if epoch not in self._epochs:

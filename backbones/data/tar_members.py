@@ -6,6 +6,7 @@ import io
 import logging
 import os
 import tarfile
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -92,8 +93,11 @@ def _cached(path: Path, nested: bool) -> TarIndex:
     """Read the index beside the file, or make it; one that is older than the file is made again."""
     stored = path.with_suffix(".index.npz")
     if stored.is_file() and stored.stat().st_mtime >= path.stat().st_mtime:
-        with np.load(stored, allow_pickle=False) as file:
-            return TarIndex(file["names"], file["offsets"], file["lengths"])
+        try:
+            with np.load(stored, allow_pickle=False) as file:
+                return TarIndex(file["names"], file["offsets"], file["lengths"])
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            logger.warning("%s: damaged, made again", stored)
     logger.info("%s: listing its pictures, once", path)
     try:
         rows = list(_nested_members(path) if nested else _members(path, 0, path.stat().st_size))
@@ -116,7 +120,7 @@ def _nested_members(path: Path) -> Iterator[tuple[str, int, int]]:
         for inner in outer:
             if inner.isfile() and inner.name.endswith(".tar"):
                 for name, offset, length in _members(path, inner.offset_data, inner.size):
-                    yield f"{inner.name}/{name}", offset, length
+                    yield f"{inner.name.removeprefix('./')}/{name}", offset, length
 
 
 def _members(path: Path, start: int, length: int) -> Iterator[tuple[str, int, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,9 +86,8 @@ def measure_convention(
         return _of_arrays(data.images, recipe.per_pixel_mean)
     if not recipe.per_pixel_mean:
         return IMAGENET, None
-    mean = mean_picture(
-        data, SIDE, TEST_SIDE, options.mean_images, workers=max(0, options.workers), quiet=options.quiet
-    )  # fmt: skip
+    workers = options.workers if options.workers >= 0 else os.cpu_count() or 1
+    mean = mean_picture(data, SIDE, TEST_SIDE, options.mean_images, workers, options.quiet)
     channels = mean.picture.mean((1, 2)).tolist()
     convention = InputConvention((channels[0], channels[1], channels[2]), (1.0, 1.0, 1.0), size=(SIDE, SIDE),
                                  resize=TEST_SIDE)  # fmt: skip

@@ -99,8 +99,10 @@ def _prepare(options: TrainingOptions, datasets: Datasets, device: torch.device)
     if options.batch_size % distributed.world_size():
         processes = distributed.world_size()
         raise InputError(f"--batch-size {options.batch_size} cannot be divided among {processes} processes")
-    if datasets.in_memory:
+    if datasets.in_memory and not options.synthetic:
         choose_engine(options, device)  # refuses before anything is written
+    elif options.engine == "graph":
+        raise InputError("--engine graph: needs data that lies in memory; use --engine auto")
     torch.manual_seed(options.seed)
     network = build_backbone(options.arch, len(datasets.classes))
     if recipe.zero_last_gamma:

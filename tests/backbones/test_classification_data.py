@@ -178,7 +178,7 @@ def make_imagenet_tars(folder: Path) -> list[bytes]:
             with tarfile.open(fileobj=inner, mode="w") as tar:
                 for number, content in enumerate(members):
                     add(tar, f"{wnid}_{number}.JPEG", content)
-            add(outer, f"{wnid}.tar", inner.getvalue())
+            add(outer, f"./{wnid}.tar", inner.getvalue())
     with tarfile.open(folder / "ILSVRC2012_img_val.tar", "w") as tar:
         for number in (2, 1, 3):  # not in the order of their names
             add(tar, f"ILSVRC2012_val_{number:08}.JPEG", contents[2 + number])
@@ -200,6 +200,7 @@ def test_imagenet_is_read_from_the_official_tars(tmp_path: Path) -> None:
         train = read_imagenet(tmp_path, "train")
         assert (train.classes, train.labels.tolist()) == (("n01", "n02"), [1, 0, 0])
         assert [train.content(number) for number in range(3)] == contents[:3]
+        (tmp_path / "ILSVRC2012_img_train.index.npz").write_bytes(b"damaged")
     assert np.array_equal(train.picture(2), read_image(contents[2]))
     assert train.name(1).endswith("ILSVRC2012_img_train.tar: n01.tar/n01_0.JPEG")
     val = read_imagenet(tmp_path, "val")

@@ -276,6 +276,11 @@ def test_the_fast_engine_is_refused_where_it_cannot_work(few_digits: None, tmp_p
     assert not (tmp_path / "run").exists()
 
 
+def test_the_fast_engine_is_refused_for_files(photographs: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--engine graph: needs data that lies in memory"):
+        train(TrainingOptions(output=str(tmp_path / "run"), dataset=photographs, **{**STREAMED, "engine": "graph"}))
+
+
 def test_synthetic_data_needs_no_data(tmp_path: Path) -> None:
     options = {**SMALL, "iterations": 2, "dataset": "imagenet", "data_dir": str(tmp_path / "absent")}
     run = train(TrainingOptions(output=str(tmp_path / "run"), synthetic=True, **options))
