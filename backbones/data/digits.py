@@ -16,7 +16,7 @@ CLASSES = tuple("0123456789")
 SPLITS = ("train", "val", "test")
 _SHARES = {"test": 0.2, "val": 0.1}
 _SEED = 1512_03385
-_SIZE = 32
+_SIZE, _COPIES = 32, 8
 
 
 @cache
@@ -50,18 +50,22 @@ def digits_classification(split: str, copies: int | None = None) -> LabelledImag
     """Each digit of a split on its own cluttered background, 32 x 32, 18 to 28 pixels high.
 
     Args:
-        split: train, val or test.
+        split: train, val, test, or trainval for the first two together.
         copies: pictures for each handwritten digit, each with its own size, place, colours and background; by
             default eight for training and one otherwise.
     """
+    if split == "trainval":
+        parts = [digits_classification(part, copies or _COPIES) for part in ("train", "val")]
+        images, labels = (np.concatenate([getattr(part, name) for part in parts]) for name in ("images", "labels"))
+        return LabelledImages(images, labels, CLASSES, mirrored=False)
     glyphs, labels = digit_glyphs(split)
-    copies = copies or (8 if split == "train" else 1)
-    images = [
+    copies = copies or (_COPIES if split == "train" else 1)
+    portraits = [
         _portrait(glyph, SPLITS.index(split), index, copy)
         for copy in range(copies)
         for index, glyph in enumerate(glyphs)
     ]
-    return LabelledImages(np.stack(images), np.tile(labels, copies), CLASSES, mirrored=False)
+    return LabelledImages(np.stack(portraits), np.tile(labels, copies), CLASSES, mirrored=False)
 
 
 def _portrait(glyph: NDArray[np.float64], *key: int) -> NDArray[np.uint8]:

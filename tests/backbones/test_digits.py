@@ -56,6 +56,15 @@ def test_the_order_meets_every_image_once_an_epoch() -> None:
     assert len(set(EndlessOrder(2, seed=0).at(0, 7).tolist())) == 2
 
 
+def test_trainval_is_both_parts_without_the_test_digits() -> None:
+    both = digits_classification("trainval", 2)
+    parts = [digits_classification(split, 2) for split in ("train", "val")]
+    assert np.array_equal(both.images, np.concatenate([part.images for part in parts]))
+    assert np.array_equal(both.labels, np.concatenate([part.labels for part in parts]))
+    seen = {image.tobytes() for image in both.images}
+    assert not seen & {image.tobytes() for image in digits_classification("test").images}
+
+
 def test_folders_of_classes_are_read(tmp_path) -> None:
     from PIL import Image
 
