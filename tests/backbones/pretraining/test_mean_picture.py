@@ -53,7 +53,8 @@ def test_the_command_shows_the_mean(folder: Path, tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "backbones" / "prepare.py"), "mean", "--quiet"]
     arguments = ["--dataset", f"folder:{folder}", "--split", "all", "--output", str(tmp_path / "mean.png")]
     done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("mean of each channel: 12")
+    assert "mean.png: " in done.stdout
+    assert "mean of each channel: 12" in done.stdout
     assert read_image(tmp_path / "mean.png").shape == (224, 224, 3)
     refused = subprocess.run([*command, "--dataset", "digits"], capture_output=True, text=True, check=False)
     assert (refused.returncode, "lies in memory" in refused.stderr) == (1, True)
