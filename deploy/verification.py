@@ -112,4 +112,7 @@ def _mixed_batch(pictures: Sequence[Picture], detector: Detector, scale: float) 
 
 
 def _each(found: FoundArrays) -> list[Detections]:
-    return [Detections(boxes[s > 0], s[s > 0], labels[s > 0]) for boxes, s, labels in zip(*found, strict=True)]
+    return [
+        Detections(boxes[scores > 0], scores[scores > 0], labels[scores > 0])
+        for boxes, scores, labels in zip(found.boxes, found.scores, found.labels, strict=True)
+    ]

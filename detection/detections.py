@@ -15,7 +15,7 @@ class Detections:
         boxes: [D, 4] float, (x1, y1, x2, y2) in pixels of the original picture.
         scores: [D] float in 0..1.
         labels: [D] integers in 0..K-1.
-        masks: [D, H, W] bool, or None where the model has no masks.
+        masks: ``RunLengthMasks`` (``np.asarray`` of them is [D, H, W] bool), or None where the model has no masks.
     """
 
     boxes: Any

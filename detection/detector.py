@@ -54,8 +54,9 @@ class Detector(FasterRCNN):
         with autocast(device, self.precision):
             found = self.detect(batch, torch.from_numpy(sizes).to(device))
         self.train(training)
-        return found.boxes.cpu().numpy(), found.scores.cpu().numpy(), found.labels.cpu().numpy()
+        return FoundArrays(found.boxes.cpu().numpy(), found.scores.cpu().numpy(), found.labels.cpu().numpy())
 
 
 def _as_tensors(found: Detections) -> Detections:
-    return Detections(torch.from_numpy(found.boxes), torch.from_numpy(found.scores), torch.from_numpy(found.labels))
+    boxes, scores, labels = (torch.from_numpy(part) for part in (found.boxes, found.scores, found.labels))
+    return Detections(boxes, scores, labels, found.masks)

@@ -16,10 +16,27 @@ from numpy.typing import NDArray
 
 from backbones.images import Picture, Size, fit_size, padded_size, read_image, resize, stack_padded
 from detection.detections import Detections
+from detection.masks.pasting import paste
 from detection.settings import InputSettings
 
-FoundArrays = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
-"""boxes [B, D, 4] in pixels of the batch, scores [B, D] (0 pads), labels [B, D]."""
+
+@dataclass(frozen=True)
+class FoundArrays:
+    """What is found in a padded batch.
+
+    Attributes:
+        boxes: [B, D, 4] in pixels of the batch.
+        scores: [B, D]; 0 pads.
+        labels: [B, D].
+        masks: [B, D, m, m], the probability of each cell of a box, or None.
+    """
+
+    boxes: NDArray[Any]
+    scores: NDArray[Any]
+    labels: NDArray[Any]
+    masks: NDArray[Any] | None = None
+
+
 Detect = Callable[[Picture, NDArray[np.int64]], FoundArrays]
 """(images [B, H, W, 3] uint8, sizes [B, 2]) -> what is found."""
 
@@ -77,8 +94,9 @@ def predict_pictures(
     for group in batches_of_equal_size(framed, batch_size):
         sizes = np.array([picture.image.shape[:2] for picture in group], np.int64)
         images = stack_padded([picture.image for picture in group], group[0].padded)
-        for picture, *found in zip(group, *detect(images, sizes), strict=True):
-            yield picture.number, _unframe(picture, *found)
+        found = detect(images, sizes)
+        for row, picture in enumerate(group):
+            yield picture.number, _unframe(picture, found, row)
 
 
 def predict_in_order(
@@ -89,10 +107,12 @@ def predict_in_order(
     return [found[number] for number in range(len(pictures))]
 
 
-def _unframe(picture: Framed, boxes: NDArray[Any], scores: NDArray[Any], labels: NDArray[Any]) -> Detections:
-    """Drop the padding, and scale boxes back to the picture."""
-    found = scores > 0
+def _unframe(picture: Framed, found: FoundArrays, row: int) -> Detections:
+    """Drop the padding, scale boxes back to the picture, and paste masks into it."""
+    real = found.scores[row] > 0
     height, width = picture.image.shape[:2]
     scale = np.array([picture.original[1] / width, picture.original[0] / height] * 2, np.float32)
     limits = np.array(picture.original[::-1] * 2, np.float32)
-    return Detections(np.minimum(boxes[found] * scale, limits), scores[found], labels[found].astype(np.int64))
+    boxes = np.minimum(found.boxes[row, real] * scale, limits)
+    masks = None if found.masks is None else paste(found.masks[row, real].astype(np.float32), boxes, picture.original)
+    return Detections(boxes, found.scores[row, real], found.labels[row, real].astype(np.int64), masks)

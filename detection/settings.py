@@ -6,13 +6,14 @@ Defaults are those of the FPN head as model zoos train it; ``default_settings`` 
 from __future__ import annotations
 
 import dataclasses
+import types
 import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from backbones.convention import IMAGENET, InputConvention
 
-HEADS = ("fpn", "c4")
+HEADS = ("fpn", "c4", "vgg")
 _T = TypeVar("_T")
 
 
@@ -23,10 +24,12 @@ class AnchorSettings:
     Attributes:
         sizes: for each feature level, the square roots of the anchors' areas, in pixels.
         ratios: height over width.
+        rounded: corners at whole pixels, as in torchvision; detectron2's are not.
     """
 
     sizes: tuple[tuple[int, ...], ...] = ((32,), (64,), (128,), (256,), (512,))
     ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    rounded: bool = True
 
 
 @dataclass(frozen=True)
@@ -74,27 +77,52 @@ class OutputSettings:
         nms_threshold: IoU above which the weaker of two boxes of one class goes.
         max_detections: of each image.
         candidates: best-scored (region, class) pairs of each image that enter suppression.
+        refine: box refinement (appendix B): regressed boxes are pooled, scored and regressed again, and both sets
+            enter suppression.
+        vote: box voting: a kept box becomes the mean, weighted by score, of the boxes of its class with at least this
+            IoU; 0 leaves it as it is.
+        soft: width of soft suppression's Gaussian (Bodla et al. 2017), in place of the hard one; 0 for the hard one.
     """
 
     score_threshold: float = 0.05
     nms_threshold: float = 0.5
     max_detections: int = 100
     candidates: int = 1000
+    refine: bool = False
+    vote: float = 0.0
+    soft: float = 0.0
 
 
 @dataclass(frozen=True)
 class PoolSettings:
-    """RoIAlign.
+    """From a region to a grid of features.
 
     Attributes:
         size: bins along each side.
-        sampling_ratio: samples along each side of a bin.
+        sampling_ratio: samples along each side of a bin; 0 takes one for each feature-map pixel (detectron2's).
         aligned: pixel centres at half-integers (the corrected form); torchvision's weights want False.
+        kind: ``align`` (He et al. 2017) or ``pool``, the paper's RoI pooling: the maximum over whole pixels.
     """
 
     size: int = 7
     sampling_ratio: int = 2
     aligned: bool = True
+    kind: Literal["align", "pool"] = "align"
+
+
+@dataclass(frozen=True)
+class MaskSettings:
+    """The mask branch (He et al. 2017, section 3).
+
+    Attributes:
+        pool: of the regions that get a mask; the C4 head pools as it does for boxes.
+        convs: 3x3 convolutions before the deconvolution.
+        channels: width of them and of the deconvolution.
+    """
+
+    pool: PoolSettings = PoolSettings(size=14)
+    convs: int = 4
+    channels: int = 256
 
 
 @dataclass(frozen=True)
@@ -118,21 +146,29 @@ class DetectorSettings:
 
     Attributes:
         backbone: a name from ``list_backbones()``.
-        head: ``fpn``, or ``c4`` (conv5 on each region).
+        head: ``fpn``, ``c4`` (conv5 on each region) or ``vgg`` (fc6 and fc7 on each region).
         classes: names, in the order of the labels 0..K-1.
         category_ids: the ids that the training set's files use, by label.
         convention: pixel normalization, from the pretrained weights.
+        masks: the mask branch, or None.
+        context: global context (appendix B): the whole image's vector beside each region's.
         channels: width of the feature pyramid.
-        vector: width of the two linear layers of the FPN head.
+        vector: width of the linear layers of the FPN and VGG heads.
+        rpn_convs: 3x3 convolutions of the region proposal network.
+        box_convs: 3x3 convolutions before the linear layers of the FPN head.
+        box_linears: linear layers of the FPN head.
+        neck_norm: batch normalization in the pyramid and behind the FPN head's convolutions.
+        dropout: behind each linear layer of the VGG head.
         frozen_norm: batch normalization with fixed statistics (appendix A), or trained along.
         roi_beta: where smooth L1 turns from quadratic to linear, for regions; 0 is plain L1.
         rpn_beta: the same for anchors.
+        score_thresholds: for each class the score of the best F1 on validation data; empty where none was chosen.
     """
 
     backbone: str
     classes: tuple[str, ...]
     category_ids: tuple[int, ...] = ()
-    head: Literal["fpn", "c4"] = "fpn"
+    head: Literal["fpn", "c4", "vgg"] = "fpn"
     convention: InputConvention = IMAGENET
     input: InputSettings = InputSettings()
     anchors: AnchorSettings = AnchorSettings()
@@ -142,8 +178,15 @@ class DetectorSettings:
     rpn_sampling: SamplingSettings = SamplingSettings(256, 0.5, 0.7, 0.3, keep_best=True)
     roi_sampling: SamplingSettings = SamplingSettings(512, 0.25, 0.5, 0.5)
     output: OutputSettings = OutputSettings()
+    masks: MaskSettings | None = None
+    context: bool = False
     channels: int = 256
     vector: int = 1024
+    rpn_convs: int = 1
+    box_convs: int = 0
+    box_linears: int = 2
+    neck_norm: bool = False
+    dropout: float = 0.5
     frozen_norm: bool = True
     rpn_beta: float = 1 / 9
     roi_beta: float = 1 / 9
@@ -165,7 +208,7 @@ def default_settings(backbone: str, classes: tuple[str, ...], head: str = "fpn",
     Args:
         backbone: a name.
         classes: names in the order of the labels.
-        head: ``fpn`` or ``c4``.
+        head: ``fpn``, ``c4`` or ``vgg``.
         **changes: fields of ``DetectorSettings`` that shall differ.
     """
     if head == "c4":
@@ -175,7 +218,15 @@ def default_settings(backbone: str, classes: tuple[str, ...], head: str = "fpn",
             "pool": PoolSettings(size=14),
             "train_proposals": ProposalSettings(12_000, 2000),
             "test_proposals": ProposalSettings(6000, 1000),
-            "channels": 1024,
+        }
+    elif head == "vgg":
+        own = {
+            "head": "vgg",
+            "anchors": AnchorSettings(sizes=((128, 256, 512),)),
+            "pool": PoolSettings(kind="pool"),
+            "train_proposals": ProposalSettings(12_000, 2000),
+            "test_proposals": ProposalSettings(6000, 300),
+            "vector": 4096,
         }
     else:
         own = {"head": "fpn"}
@@ -187,6 +238,8 @@ def _from_plain(cls: type[_T], values: dict[str, Any]) -> _T:
     built = {}
     for name, value in values.items():
         kind = hints[name]
+        if typing.get_origin(kind) is types.UnionType:  # a part or None
+            kind = type(None) if value is None else typing.get_args(kind)[0]
         if dataclasses.is_dataclass(kind) and isinstance(kind, type):
             built[name] = _from_plain(kind, value)
         else:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +21,7 @@ class Targets:
         ignored: [B, G] bool, the slot holds a region where nothing is to be learned (a crowd, a difficult object).
         sizes: [B, 2] int64, (height, width) of the valid area.
         keys: [B] int64, the key of each image's random draws: a function of seed, step and image.
+        masks: [B, G, M, M] uint8, each object's coverage (0 to 255) of the M x M cells of its box; None without masks.
     """
 
     boxes: Tensor
@@ -27,11 +30,16 @@ class Targets:
     ignored: Tensor
     sizes: Tensor
     keys: Tensor
+    masks: Tensor | None = None
 
     def to(self, device: torch.device) -> Targets:
         """The same on a device, without waiting for the copy."""
-        return Targets(*(getattr(self, item.name).to(device, non_blocking=True) for item in fields(self)))
+        return self._each(lambda part: part.to(device, non_blocking=True))
 
     def pin_memory(self) -> Targets:
         """The same in page-locked memory (called by the data loader)."""
-        return Targets(*(getattr(self, item.name).pin_memory() for item in fields(self)))
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Targets:
+        given: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self)}
+        return Targets(**{name: None if part is None else change(part) for name, part in given.items()})

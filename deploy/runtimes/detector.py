@@ -56,4 +56,4 @@ class DetectorRuntime:
         found = self.session.run({"images": images, "sizes": sizes})
         if not found["exact"].all():
             logger.warning("suppression did not settle for %d of %d images", (~found["exact"]).sum(), len(images))
-        return found["boxes"], found["scores"], found["labels"]
+        return FoundArrays(found["boxes"], found["scores"], found["labels"], found.get("masks"))

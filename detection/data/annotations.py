@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from backbones.errors import InputError
 from backbones.images import Picture, Size, read_image
+from detection.masks.encoded import EncodedMasks
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,14 @@ class Objects:
         labels: [n] int64.
         ignored: [n] bool: a crowd (COCO) or a difficult object (VOC).
         areas: [n] float64 as the file states them (COCO: of the mask), for size classes.
+        masks: n masks at the picture's size, or None where the data has none.
     """
 
     boxes: NDArray[np.float64]
     labels: NDArray[np.int64]
     ignored: NDArray[np.bool_]
     areas: NDArray[np.float64]
+    masks: EncodedMasks | None = None
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,10 @@ class Annotations:
 
     def of(self, image: int) -> Objects:
         """The objects of one image."""
-        rows = slice(self.first[image], self.first[image + 1])
-        whole = self.objects
-        return Objects(whole.boxes[rows], whole.labels[rows], whole.ignored[rows], whole.areas[rows])
+        start, stop = int(self.first[image]), int(self.first[image + 1])
+        whole, rows = self.objects, slice(start, stop)
+        masks = None if whole.masks is None else whole.masks.rows(start, stop)
+        return Objects(whole.boxes[rows], whole.labels[rows], whole.ignored[rows], whole.areas[rows], masks)
 
     def size(self, image: int) -> Size:
         """(height, width) of one image."""
@@ -87,8 +91,8 @@ class Annotations:
         ids = dict(zip(self.classes, self.category_ids, strict=True))
         free = max(self.category_ids, default=0) + 1
         category_ids = tuple(ids.get(name, free + label) for label, name in enumerate(classes))
-        objects = Objects(self.objects.boxes, mapping[self.objects.labels], self.objects.ignored, self.objects.areas)
-        return Annotations(self.names, self.image_ids, self.sizes, self.first, objects, tuple(classes), category_ids)
+        objects = replace(self.objects, labels=mapping[self.objects.labels])
+        return replace(self, objects=objects, classes=tuple(classes), category_ids=category_ids)
 
 
 class Pictures(Protocol):
@@ -160,11 +164,15 @@ class AnnotationBuilder:
         self.category_ids = tuple(category_ids or range(1, len(self.classes) + 1))
         self._images: list[tuple[str, int, Size, int]] = []
         self._objects: list[tuple[Any, int, bool, float]] = []
+        self._masks: list[bytes] = []
 
-    def add_object(self, box: Sequence[float], label: int, ignored: bool = False, area: float | None = None) -> None:
-        """An object of the image that ``add_image`` names next."""
+    def add_object(
+        self, box: Sequence[float], label: int, ignored: bool = False, area: float | None = None, mask: bytes = b""
+    ) -> None:
+        """An object of the image that ``add_image`` names next; its mask as COCO's compressed ``counts``."""
         x1, y1, x2, y2 = box
         self._objects.append(((x1, y1, x2, y2), label, ignored, (x2 - x1) * (y2 - y1) if area is None else area))
+        self._masks.append(mask)
 
     def add_image(self, name: str, image_id: int, size: Size) -> None:
         """An image, owner of all objects added since the last."""
@@ -183,6 +191,7 @@ class AnnotationBuilder:
                 np.array(labels, np.int64),
                 np.array(ignored, np.bool_),
                 np.array(areas, np.float64),
+                EncodedMasks.join(self._masks) if any(self._masks) else None,
             ),
             self.classes,
             self.category_ids,

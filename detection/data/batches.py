@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -87,7 +87,7 @@ class TrainingBatches(Dataset[Batch]):
             picture = picture[:, ::-1]
             boxes = np.stack((width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]), 1)
         canvas[:height, :width] = picture
-        return (height, width), Objects(boxes, found.labels, found.ignored, found.areas)
+        return (height, width), replace(found, boxes=boxes)
 
     def _pad(self, objects: list[Objects], sizes: list[tuple[int, int]], keys: list[int]) -> Targets:
         most = max(len(found.labels) for found in objects)

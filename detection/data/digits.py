@@ -132,10 +132,13 @@ def read_digits(split: str) -> DetectionData:
     Raises:
         InputError: no such split.
     """
+    from pycocotools import mask as rle
+
     scenes = digit_scenes(split)
     builder = AnnotationBuilder(CLASSES)
     for number, scene in enumerate(scenes, start=1):
         for box, label, mask in zip(scene.boxes, scene.labels, scene.masks, strict=True):
-            builder.add_object([float(edge) for edge in box], int(label), area=float(mask.sum()))
+            encoded = rle.encode(np.asfortranarray(mask.view(np.uint8)))["counts"]
+            builder.add_object([float(edge) for edge in box], int(label), area=float(mask.sum()), mask=encoded)
         builder.add_image(f"{number:06d}.png", number, (SIZE, SIZE))
     return DetectionData("digits", builder.build(), [scene.image for scene in scenes], mirrored=False)

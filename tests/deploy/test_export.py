@@ -27,6 +27,7 @@ from detection.agreement import agreement
 from detection.building import load_detector, save_detector
 from detection.data.digits import compose_scene
 from detection.detector import Detector
+from detection.framing import FoundArrays
 from tests.backbones.test_batch_norm import randomize_norms
 from tests.detection.builders import small_detector
 
@@ -159,9 +160,9 @@ def test_a_mean_picture_fixes_the_size_but_not_the_batch(tmp_path: Path) -> None
 def test_a_file_that_disagrees_is_removed(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = DetectorRuntime.detect_arrays
 
-    def shifted(self: DetectorRuntime, images: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, ...]:
-        boxes, scores, labels = real(self, images, sizes)
-        return boxes + 5, scores, labels
+    def shifted(self: DetectorRuntime, images: np.ndarray, sizes: np.ndarray) -> FoundArrays:
+        found = real(self, images, sizes)
+        return replace(found, boxes=found.boxes + 5)
 
     monkeypatch.setattr(exporting, "export_onnx", lambda *a: (tmp_path / "x.unverified.onnx").write_bytes(
         (exported / "model.onnx").read_bytes()) and {})  # fmt: skip
@@ -173,7 +174,7 @@ def test_a_file_that_disagrees_is_removed(exported: Path, tmp_path: Path, monkey
 
 def test_nothing_to_compare_is_no_pass(exported: Path) -> None:
     detector, runtime = load_detector(exported), load_runtime(exported / "model.onnx")
-    empty = (np.zeros((1, 1, 4)), np.zeros((1, 1)), np.zeros((1, 1), int))
+    empty = FoundArrays(np.zeros((1, 1, 4)), np.zeros((1, 1)), np.zeros((1, 1), int))
     detector.detect_arrays = runtime.detect_arrays = lambda images, sizes: empty  # type: ignore[method-assign]
     with pytest.raises(InputError, match="nothing is detected"):
         verification.verify_detector(detector, runtime, [np.zeros((64, 64, 3), np.uint8)])

@@ -1,0 +1,1 @@
+"""Instance masks: how they are stored, pasted into pictures, and prepared for training."""
