@@ -34,12 +34,14 @@ class Targets:
 
     def to(self, device: torch.device) -> Targets:
         """The same on a device, without waiting for the copy."""
-        return self._each(lambda part: part.to(device, non_blocking=True))
+        return self.each(lambda part: part.to(device, non_blocking=True))
 
     def pin_memory(self) -> Targets:
         """The same in page-locked memory (called by the data loader)."""
-        return self._each(Tensor.pin_memory)
+        return self.each(Tensor.pin_memory)
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Targets:
-        given: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self)}
-        return Targets(**{name: None if part is None else change(part) for name, part in given.items()})
+    def each(self, change: Callable[[Tensor], Tensor]) -> Targets:
+        """The same with every tensor changed."""
+        changed: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self)}
+        changed = {name: None if part is None else change(part) for name, part in changed.items()}
+        return Targets(**changed)

@@ -119,7 +119,7 @@ def test_an_images_draw_does_not_depend_on_its_batch() -> None:
     grid = AnchorGrid(AnchorSettings(((32,),), (1.0,)), (8,))
     candidates, numbers = grid([torch.zeros(1, 1, 16, 16)])[0], grid.identities([torch.zeros(1, 1, 16, 16)])
     together = draw(match(candidates, targets, RPN), RPN, uniform(targets.keys, numbers))
-    alone_targets = targets._each(lambda part: part[2:])
+    alone_targets = targets.each(lambda part: part[2:])
     alone = draw(match(candidates, alone_targets, RPN), RPN, uniform(alone_targets.keys, numbers))
     assert torch.equal(together.index[2:], alone.index)
 
