@@ -23,7 +23,9 @@ class AnchorGrid(nn.Module):
         assert len(settings.sizes) == len(strides)
         self.strides = tuple(strides)
         for level, sizes in enumerate(settings.sizes):
-            self.register_buffer(f"cell{level}", cell_anchors(sizes, settings.ratios), persistent=False)
+            self.register_buffer(
+                f"cell{level}", cell_anchors(sizes, settings.ratios, settings.rounded), persistent=False
+            )
 
     @property
     def per_position(self) -> int:
@@ -55,9 +57,10 @@ class AnchorGrid(nn.Module):
         return torch.cat(numbers)
 
 
-def cell_anchors(sizes: Sequence[int], ratios: Sequence[float]) -> Tensor:
-    """Boxes around the origin, ratios outermost, rounded to whole pixels as torchvision does. [A, 4]."""
+def cell_anchors(sizes: Sequence[int], ratios: Sequence[float], rounded: bool = True) -> Tensor:
+    """Boxes around the origin, ratios outermost; torchvision rounds them to whole pixels. [A, 4]."""
     roots = torch.tensor(ratios).sqrt()
     heights = (roots[:, None] * torch.tensor(sizes)[None]).reshape(-1)
     widths = (torch.tensor(sizes)[None] / roots[:, None]).reshape(-1)
-    return (torch.stack((-widths, -heights, widths, heights), 1) / 2).round()
+    cells = torch.stack((-widths, -heights, widths, heights), 1) / 2
+    return cells.round() if rounded else cells

@@ -15,6 +15,7 @@ from backbones.contract import Backbone
 from backbones.errors import InputError
 from backbones.normalization import Normalize
 from backbones.running.run_folder import WEIGHTS
+from backbones.vgg import VGG
 from backbones.weights.loading import load_weights, read_weights
 from backbones.weights.model_file import read_model, write_model
 from detection.anchors import AnchorGrid
@@ -22,6 +23,8 @@ from detection.detector import Detector
 from detection.heads.c4 import C4Head
 from detection.heads.contract import DetectionHead
 from detection.heads.fpn import FPNHead
+from detection.heads.vgg import VGGHead
+from detection.masks.branch import MaskBranch
 from detection.regions import BoxPredictor
 from detection.rpn import RegionProposalNetwork
 from detection.settings import DetectorSettings
@@ -41,25 +44,40 @@ def build_detector(settings: DetectorSettings, weights: str | Path | None = None
         InputError: unknown names, or weights that do not fit.
     """
     backbone = build_backbone(settings.backbone, num_classes=0)
+    pretrained = None
     if weights is not None:
-        convention = load_weights(backbone, read_weights(weights)).convention
-        settings = replace(settings, convention=replace(convention, size=None, resize=None))
+        pretrained = load_weights(backbone, read_weights(weights))
+        settings = replace(settings, convention=replace(pretrained.convention, size=None, resize=None))
     head = build_head(backbone, settings)
+    if pretrained is not None and isinstance(head, VGGHead):
+        taken = head.load_linears(pretrained.tensors)
+        logger.info("fc6 and fc7 %s", "are those of the weights" if taken else "start afresh: their shapes differ")
     if settings.frozen_norm:
         freeze_batch_norm(head)
-    rpn = RegionProposalNetwork(
-        AnchorGrid(settings.anchors, head.strides), head.channels, settings.rpn_sampling, settings.rpn_beta
-    )
-    predictor = BoxPredictor(head.vector, len(settings.classes))
-    detector = Detector(settings, Normalize(settings.convention), head, rpn, predictor)
+    anchors = AnchorGrid(settings.anchors, head.strides)
+    rpn = RegionProposalNetwork(anchors, head.channels, settings.rpn_convs, settings.rpn_sampling, settings.rpn_beta)
+    classes = len(settings.classes)
+    predictor = BoxPredictor(head.vector * (2 if settings.context else 1), classes)
+    masks = MaskBranch(head.map_channels, classes, settings.masks) if settings.masks else None
+    detector = Detector(settings, Normalize(settings.convention), head, rpn, predictor, masks)
     return detector.to(memory_format=torch.channels_last)
 
 
 def build_head(backbone: Backbone, settings: DetectorSettings) -> DetectionHead:
-    """The head that the settings name, around a backbone."""
+    """The head that the settings name, around a backbone.
+
+    Raises:
+        InputError: head and backbone do not go together.
+    """
+    vgg = isinstance(backbone, VGG)
+    if vgg != (settings.head == "vgg"):
+        fitting = "vgg" if vgg else "fpn or c4"
+        raise InputError(f"--head {settings.head} does not fit {settings.backbone}; use --head {fitting}")
     if settings.head == "c4":
         return C4Head(backbone, settings.pool)
-    return FPNHead(backbone, len(settings.anchors.sizes), settings.channels, settings.vector, settings.pool)
+    if isinstance(backbone, VGG):
+        return VGGHead(backbone, settings)
+    return FPNHead(backbone, settings)
 
 
 def freeze_stages(detector: Detector, stages: int) -> None:

@@ -54,7 +54,8 @@ class Detector(FasterRCNN):
         with autocast(device, self.precision):
             found = self.detect(batch, torch.from_numpy(sizes).to(device))
         self.train(training)
-        return FoundArrays(found.boxes.cpu().numpy(), found.scores.cpu().numpy(), found.labels.cpu().numpy())
+        masks = None if found.masks is None else found.masks.float().cpu().numpy()
+        return FoundArrays(found.boxes.cpu().numpy(), found.scores.cpu().numpy(), found.labels.cpu().numpy(), masks)
 
 
 def _as_tensors(found: Detections) -> Detections:

@@ -1,20 +1,23 @@
-"""Faster R-CNN as one batched tensor program: the same module trains, compiles and exports."""
+"""Faster R-CNN and Mask R-CNN as one batched tensor program: the same module trains, compiles and exports."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
 
 from torch import Tensor, nn
 
 from backbones.normalization import Normalize
 from detection.heads.contract import DetectionHead
+from detection.improvements.context import beside_each, with_whole_image
+from detection.improvements.refinement import refine
+from detection.masks.branch import MaskBranch, mask_loss, mask_probabilities, mask_targets
 from detection.operators import EAGER
-from detection.regions import (
-    BoxPredictor,
-    DetectionBatch,
-    region_losses,
-    sample_regions,
-    select_detections,
-)
+from detection.pooling import RegionPooler, SingleScalePooler
+from detection.proposals import Proposals
+from detection.regions import BoxPredictor, RegionTargets, region_losses, sample_regions
 from detection.rpn import RegionProposalNetwork
+from detection.scoring import DetectionBatch, Pairs, RegionScores, Scorer, best_pairs, suppress
 from detection.settings import DetectorSettings
 from detection.targets import Targets
 
@@ -31,6 +34,7 @@ class FasterRCNN(nn.Module):
         head: the backbone, divided between image and regions.
         rpn: fitting the head's levels.
         predictor: fitting the head's vectors.
+        masks: fitting the head's maps, or None.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class FasterRCNN(nn.Module):
         head: DetectionHead,
         rpn: RegionProposalNetwork,
         predictor: BoxPredictor,
+        masks: MaskBranch | None = None,
     ) -> None:
         super().__init__()
         self.settings = settings
@@ -47,10 +52,11 @@ class FasterRCNN(nn.Module):
         self.head = head
         self.rpn = rpn
         self.predictor = predictor
+        self.masks = masks
         self.operators = EAGER
 
     def losses(self, images: Tensor, targets: Targets) -> dict[str, Tensor]:
-        """The four losses of Faster R-CNN, each a scalar; their sum is what training minimizes.
+        """The losses of Faster R-CNN, and of the masks, each a scalar; their sum is what training minimizes.
 
         Args:
             images: [B, 3, H, W] uint8 RGB, padded.
@@ -61,9 +67,32 @@ class FasterRCNN(nn.Module):
         losses = self.rpn.losses(features, outputs, targets)
         proposals = self.rpn.propose(features, outputs, targets.sizes, self.settings.train_proposals, self.operators)
         regions = sample_regions(proposals, targets, self.settings.roi_sampling)
-        pooled = self.head.pool(features, regions.boxes, self.operators.roi_align)
-        logits, deltas = self.predictor(self.head.vectors(pooled))
-        return losses | region_losses(logits, deltas, regions, self.settings.roi_beta)
+        pool = SingleScalePooler(self.head, features, self.operators)
+        maps, vectors = self._describe(pool, regions.boxes, targets.sizes)
+        logits, deltas = self.predictor(vectors)
+        losses |= region_losses(logits, deltas, regions, self.settings.roi_beta)
+        if self.masks is not None:
+            losses["masks"] = self._mask_loss(self.masks, pool, maps, regions, targets)
+        return losses
+
+    def _mask_loss(
+        self, branch: MaskBranch, pool: RegionPooler, maps: Tensor, regions: RegionTargets, targets: Targets
+    ) -> Tensor:
+        """Masks are learned on positive regions, which come first among those drawn."""
+        assert targets.masks is not None, "training masks needs masks in the targets"
+        sampling = self.settings.roi_sampling
+        count = regions.boxes.shape[1]
+        first = regions.first(min(int(sampling.count * sampling.positive_fraction), count))
+        most = first.labels.shape[1]
+        if self.head.masks_from_maps:
+            logits = branch(maps[:, :most].flatten(0, 1))
+        else:
+            logits = branch(pool(first.boxes, branch.settings.pool))
+        slots = first.matched[..., None, None].expand(-1, -1, *targets.masks.shape[2:])
+        grids = targets.masks.gather(1, slots).flatten(0, 1)
+        wanted = mask_targets(grids, first.objects.flatten(0, 1), first.boxes.flatten(0, 1), logits.shape[-1])
+        labels = first.labels.flatten()
+        return mask_loss(logits, wanted, labels - 1, (labels > 0) & first.valid.flatten())
 
     def detect(self, images: Tensor, sizes: Tensor) -> DetectionBatch:
         """Detections of a padded batch, in its own pixels.
@@ -72,12 +101,57 @@ class FasterRCNN(nn.Module):
             images: [B, 3, H, W] uint8 RGB, padded to a multiple of the coarsest stride.
             sizes: (height, width) of the valid area of each [B, 2].
         """
+        features, proposals = self.propose(images, sizes)
+        pool = SingleScalePooler(self.head, features, self.operators)
+        pairs = self.pairs(self.scorer(pool, sizes), proposals, sizes)
+        return self.finish(pairs, proposals, pool)
+
+    def propose(self, images: Tensor, sizes: Tensor) -> tuple[Sequence[Tensor], Proposals]:
+        """The first stage: feature levels, and proposals. Arguments as for ``detect``."""
         features = self.head.features(self.normalize(images, sizes))
         outputs = self.rpn(features)
-        proposals = self.rpn.propose(features, outputs, sizes, self.settings.test_proposals, self.operators)
-        pooled = self.head.pool(features, proposals.boxes, self.operators.roi_align)
-        logits, deltas = self.predictor(self.head.vectors(pooled))
-        return select_detections(logits, deltas, proposals, sizes, self.settings.output, self.operators)
+        return features, self.rpn.propose(features, outputs, sizes, self.settings.test_proposals, self.operators)
+
+    def scorer(self, pool: RegionPooler, sizes: Tensor) -> Scorer:
+        """The second stage for the images that ``pool`` pools from."""
+
+        def score(boxes: Tensor, valid: Tensor) -> RegionScores:
+            _, vectors = self._describe(pool, boxes, sizes)
+            logits, deltas = self.predictor(vectors)
+            probabilities = logits.float().softmax(-1)[..., 1:]
+            return RegionScores(boxes, valid, probabilities, deltas.float())
+
+        return score
+
+    def pairs(self, score: Scorer, proposals: Proposals, sizes: Tensor) -> Pairs:
+        """Scored and regressed proposals, refined if the settings say so."""
+        regions = score(proposals.boxes, proposals.valid)
+        if self.settings.output.refine:
+            regions = refine(regions, score, sizes)
+        return best_pairs(regions, sizes, self.settings.output)
+
+    def finish(self, pairs: Pairs, proposals: Proposals, pool: RegionPooler) -> DetectionBatch:
+        """Suppression, and the masks of what it keeps."""
+        found = suppress(pairs, self.settings.output, self.operators)
+        found = replace(found, exact=found.exact & proposals.exact)
+        if self.masks is None:
+            return found
+        if self.head.masks_from_maps:
+            logits = self.masks(self.head.maps(pool(found.boxes)))
+        else:
+            logits = self.masks(pool(found.boxes, self.masks.settings.pool))
+        return replace(found, masks=mask_probabilities(logits, found.labels))
+
+    def _describe(self, pool: RegionPooler, boxes: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps [B, R, C, s, s] and vectors [B, R, V] of regions, with context where the detector has it."""
+        if self.settings.context:
+            boxes = with_whole_image(boxes, sizes)
+        maps = self.head.maps(pool(boxes))
+        vectors = self.head.vectors(maps).unflatten(0, boxes.shape[:2])
+        maps = maps.unflatten(0, boxes.shape[:2])
+        if self.settings.context:
+            return maps[:, :-1], beside_each(vectors)
+        return maps, vectors
 
     def forward(self, images: Tensor, sizes: Tensor) -> DetectionBatch:
         return self.detect(images, sizes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
@@ -10,23 +10,21 @@ from torch.nn import functional
 
 from backbones.running.distributed import mean_over_processes
 from backbones.running.keyed_random import uniform
-from detection.boxes import ROI_WEIGHTS, clip, decode, encode
+from detection.boxes import ROI_WEIGHTS, encode
 from detection.losses import smooth_l1
 from detection.matching import match
-from detection.operators import Operators
 from detection.proposals import Proposals
 from detection.sampling import draw
-from detection.settings import OutputSettings, SamplingSettings
+from detection.settings import SamplingSettings
 from detection.targets import Targets
 
 _REGIONS_FROM = 1 << 40  # region numbers start beyond all anchor numbers, so their draws are independent
-_SMALLEST = 1e-2
 
 
 class BoxPredictor(nn.Module):
     """Two sibling linear layers: K+1 classes, background first, and four deltas for each class.
 
-    [N, D] -> logits [N, K + 1], deltas [N, K, 4].
+    [..., D] -> logits [..., K + 1], deltas [..., K, 4].
     """
 
     def __init__(self, vector: int, classes: int) -> None:
@@ -50,13 +48,19 @@ class RegionTargets:
         boxes: [B, R, 4].
         labels: [B, R] int64: 0 background, 1 + class for objects.
         objects: [B, R, 4], the box that a positive region shall become.
+        matched: [B, R] int64, the slot of that object.
         valid: [B, R] bool.
     """
 
     boxes: Tensor
     labels: Tensor
     objects: Tensor
+    matched: Tensor
     valid: Tensor
+
+    def first(self, count: int) -> RegionTargets:
+        """The first regions of each image; positive ones come first."""
+        return RegionTargets(*(getattr(self, item.name)[:, :count] for item in fields(self)))
 
 
 @torch.no_grad()
@@ -72,80 +76,26 @@ def sample_regions(proposals: Proposals, targets: Targets, settings: SamplingSet
     labels = torch.where(samples.positive, 1 + targets.labels.gather(1, matched), 0)
     wide = samples.index[..., None].expand(-1, -1, 4)
     objects = torch.gather(targets.boxes, 1, matched[..., None].expand(-1, -1, 4))
-    return RegionTargets(candidates.gather(1, wide), labels, objects, samples.valid)
+    return RegionTargets(candidates.gather(1, wide), labels, objects, matched, samples.valid)
 
 
 def region_losses(logits: Tensor, deltas: Tensor, regions: RegionTargets, beta: float) -> dict[str, Tensor]:
     """Equation 1 of Fast R-CNN: both terms are means over the drawn regions of the global batch.
 
     Args:
-        logits: [B * R, K + 1].
-        deltas: [B * R, K, 4].
+        logits: [B, R, K + 1].
+        deltas: [B, R, K, 4].
         regions: what they should be.
         beta: of the smooth L1 loss.
     """
     labels, valid = regions.labels.reshape(-1), regions.valid.reshape(-1)
     count = mean_over_processes(valid.sum().float()).clamp(min=1)
-    classes = functional.cross_entropy(logits.float(), labels, reduction="none")
+    classes = functional.cross_entropy(logits.float().flatten(0, 1), labels, reduction="none")
     own = (labels - 1).clamp(min=0)[:, None, None].expand(-1, 1, 4)
-    chosen = deltas.float().gather(1, own)[:, 0]
+    chosen = deltas.float().flatten(0, 1).gather(1, own)[:, 0]
     wanted = encode(regions.objects.reshape(-1, 4), regions.boxes.reshape(-1, 4), ROI_WEIGHTS)
     boxes = smooth_l1(chosen - wanted, beta).sum(-1)
     return {
         "classes": torch.where(valid, classes, 0.0).sum() / count,
         "boxes": torch.where(valid & (labels > 0), boxes, 0.0).sum() / count,
     }
-
-
-@dataclass(frozen=True)
-class DetectionBatch:
-    """D detections of each image, best first, padded with score 0.
-
-    Attributes:
-        boxes: [B, D, 4] pixels of the batch.
-        scores: [B, D].
-        labels: [B, D] int64 in 0..K-1.
-        exact: [B] bool, whether every suppression reached its fixed point.
-    """
-
-    boxes: Tensor
-    scores: Tensor
-    labels: Tensor
-    exact: Tensor
-
-
-@torch.no_grad()
-def select_detections(
-    logits: Tensor, deltas: Tensor, proposals: Proposals, sizes: Tensor, settings: OutputSettings, operators: Operators
-) -> DetectionBatch:
-    """Score every (region, class) pair, regress the best, suppress within each class, keep the best of all.
-
-    Args:
-        logits: [B * P, K + 1].
-        deltas: [B * P, K, 4].
-        proposals: the regions.
-        sizes: (height, width) of each image [B, 2].
-        settings: the numbers.
-        operators: the form of suppression.
-    """
-    batch, regions = proposals.valid.shape
-    classes = deltas.shape[1]
-    scores = logits.float().softmax(-1)[:, 1:].reshape(batch, regions, classes)
-    scores = torch.where(proposals.valid[..., None], scores, 0.0).reshape(batch, -1)
-    scores, index = scores.topk(min(settings.candidates, regions * classes), 1)
-    labels = index % classes
-    wide = index[..., None].expand(-1, -1, 4)
-    region = torch.div(index, classes, rounding_mode="floor")[..., None].expand(-1, -1, 4)
-    chosen = deltas.float().reshape(batch, -1, 4).gather(1, wide)
-    boxes = clip(decode(chosen, proposals.boxes.gather(1, region), ROI_WEIGHTS), sizes)
-    extent = boxes[..., 2:] - boxes[..., :2]
-    valid = (scores > settings.score_threshold) & (extent.amin(-1) >= _SMALLEST)
-    keep, exact = operators.nms(boxes, valid, settings.nms_threshold, labels)
-    scores, order = torch.where(keep, scores, 0.0).topk(min(settings.max_detections, scores.shape[1]), 1)
-    found = scores > 0
-    return DetectionBatch(
-        torch.where(found[..., None], boxes.gather(1, order[..., None].expand(-1, -1, 4)), 0.0),
-        scores,
-        torch.where(found, labels.gather(1, order), 0),
-        exact & proposals.exact,
-    )

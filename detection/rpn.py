@@ -22,34 +22,36 @@ from detection.targets import Targets
 
 
 class RegionProposalNetwork(nn.Module):
-    """A 3x3 convolution and two 1x1 siblings, shared by all levels, over a grid of anchors.
+    """3x3 convolutions (one in the paper) and two 1x1 siblings, shared by all levels, over a grid of anchors.
 
     Args:
         anchors: the grid.
         channels: of each feature level.
+        convs: how many 3x3 convolutions.
         sampling: which anchors the loss sees.
         beta: of the smooth L1 loss.
     """
 
-    def __init__(self, anchors: AnchorGrid, channels: int, sampling: SamplingSettings, beta: float) -> None:
+    def __init__(self, anchors: AnchorGrid, channels: int, convs: int, sampling: SamplingSettings, beta: float) -> None:
         super().__init__()
         self.anchors = anchors
         self.sampling = sampling
         self.beta = beta
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(convs))
         self.relu = nn.ReLU(inplace=True)
         self.objectness = nn.Conv2d(channels, anchors.per_position, 1)
         self.deltas = nn.Conv2d(channels, anchors.per_position * 4, 1)
-        for layer in (self.conv, self.objectness, self.deltas):
+        for layer in (*self.convs, self.objectness, self.deltas):
             nn.init.normal_(layer.weight, std=0.01)
-            assert layer.bias is not None
             nn.init.zeros_(layer.bias)
 
     def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Levels [B, C, h, w] -> for each level logits [B, h*w*A] and deltas [B, h*w*A, 4], in anchor order."""
         logits, deltas = [], []
         for feature in features:
-            hidden = self.relu(self.conv(feature))
+            hidden = feature
+            for conv in self.convs:
+                hidden = self.relu(conv(hidden))
             logits.append(self.objectness(hidden).permute(0, 2, 3, 1).flatten(1))
             deltas.append(self.deltas(hidden).permute(0, 2, 3, 1).reshape(feature.shape[0], -1, 4))
         return logits, deltas

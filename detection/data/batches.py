@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -13,6 +14,7 @@ from backbones.images import fit_size, resize
 from backbones.running.keyed_random import fold
 from detection.data.annotations import DetectionData, Objects
 from detection.data.plan import BatchPlan, BatchPlanner
+from detection.masks.grids import CELLS, object_grids
 from detection.targets import Targets
 
 SLOTS = 8
@@ -46,6 +48,7 @@ class TrainingBatches(Dataset[Batch]):
         planner: of the global batches.
         rank, world_size: which part of each batch to read.
         learn_ignored: treat crowds and difficult objects as objects instead of leaving them out of the losses.
+        masks: prepare the objects' masks too.
     """
 
     def __init__(
@@ -55,23 +58,28 @@ class TrainingBatches(Dataset[Batch]):
         rank: int = 0,
         world_size: int = 1,
         learn_ignored: bool = False,
+        masks: bool = False,
     ) -> None:
         self.data, self.planner = data, planner
         self.rank, self.world_size = rank, world_size
-        self.learn_ignored = learn_ignored
+        self.learn_ignored, self.masks = learn_ignored, masks
 
     def __getitem__(self, step: int) -> Batch:
         plan = self.planner.plan(step)
         share = len(plan.images) // self.world_size
         mine = range(self.rank * share, (self.rank + 1) * share)
         images = np.zeros((share, *plan.padded, 3), np.uint8)
-        objects, sizes = [], []
+        objects, sizes, grids = [], [], []
         for place, number in enumerate(mine):
             size, found = self._prepare(plan, number, images[place])
             sizes.append(size)
             objects.append(found)
+            if self.masks:
+                grids.append(self._grids(plan, number))
         keys = [fold(self.planner.seed, plan.step, int(plan.images[number])) for number in mine]
         targets = self._pad(objects, sizes, keys)
+        if self.masks:
+            targets = replace(targets, masks=_pad_grids(grids, targets.boxes.shape[1]))
         numbers = tuple(int(plan.images[number]) for number in mine)
         return Batch(torch.from_numpy(images).permute(0, 3, 1, 2), targets, numbers)
 
@@ -88,6 +96,12 @@ class TrainingBatches(Dataset[Batch]):
             boxes = np.stack((width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]), 1)
         canvas[:height, :width] = picture
         return (height, width), replace(found, boxes=boxes)
+
+    def _grids(self, plan: BatchPlan, number: int) -> NDArray[np.uint8]:
+        """Masks of one image's objects, each over its own box, which resizing does not change."""
+        image = int(plan.images[number])
+        grids = object_grids(self.data.annotations.of(image), self.data.annotations.size(image))
+        return grids[:, :, ::-1] if plan.mirrored[number] else grids
 
     def _pad(self, objects: list[Objects], sizes: list[tuple[int, int]], keys: list[int]) -> Targets:
         most = max(len(found.labels) for found in objects)
@@ -109,3 +123,10 @@ class TrainingBatches(Dataset[Batch]):
             torch.tensor(sizes),
             torch.tensor(keys),
         )
+
+
+def _pad_grids(grids: list[NDArray[np.uint8]], slots: int) -> Tensor:
+    padded = np.zeros((len(grids), slots, CELLS, CELLS), np.uint8)
+    for row, found in enumerate(grids):
+        padded[row, : len(found)] = found
+    return torch.from_numpy(padded)

@@ -5,9 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
-import torch
 from torch import Tensor
 
 from backbones.contract import Backbone
@@ -20,27 +17,28 @@ class C4Head(DetectionHead):
 
     Args:
         backbone: without a classifier.
-        settings: of RoIAlign; the last stage halves its size.
+        pool: how regions are pooled; the last stage halves the size.
     """
 
-    def __init__(self, backbone: Backbone, settings: PoolSettings) -> None:
+    masks_from_maps = True
+
+    def __init__(self, backbone: Backbone, pool: PoolSettings) -> None:
         super().__init__()
         self.backbone = backbone
         *_, self.map, self.last = backbone.out_strides
-        self.settings = settings
-        self.strides = (backbone.out_strides[self.map],)
+        self.pool = pool
+        self.strides = self.pooled_strides = (backbone.out_strides[self.map],)
         self.channels = backbone.out_channels[self.map]
-        self.vector = backbone.out_channels[self.last]
+        self.vector = self.map_channels = backbone.out_channels[self.last]
 
     def features(self, images: Tensor) -> list[Tensor]:
         return [self.backbone.features(images, until=self.map)[self.map]]
 
-    def pool(self, features: Sequence[Tensor], boxes: Tensor, roi_align: Callable[..., Tensor]) -> Tensor:
-        level = torch.zeros(boxes.shape[:2], dtype=torch.long, device=boxes.device)
-        pooled: Tensor = roi_align(features, self.strides, boxes, level, self.settings)
-        return pooled
-
-    def vectors(self, pooled: Tensor) -> Tensor:
-        """[N, C, size, size] -> [N, vector]: conv5_x, then the mean over its positions."""
+    def maps(self, pooled: Tensor) -> Tensor:
+        """[N, C, size, size] -> [N, vector, size/2, size/2]: conv5_x."""
         last: Tensor = self.backbone.stage(self.last)(pooled)
-        return last.mean((2, 3))
+        return last
+
+    def vectors(self, maps: Tensor) -> Tensor:
+        """[N, vector, h, w] -> [N, vector]: the mean over positions."""
+        return maps.mean((2, 3))

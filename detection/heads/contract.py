@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
+import torch
 from torch import Tensor, nn
+
+from detection.settings import PoolSettings
 
 
 class DetectionHead(nn.Module):
@@ -12,22 +13,34 @@ class DetectionHead(nn.Module):
 
     Attributes:
         strides: of the feature levels that ``features`` gives, finest first.
+        pooled_strides: of those that regions are pooled from, the first ones.
         channels: of each level.
         vector: length of a region's vector.
+        pool: how regions are pooled.
+        map_channels: of what ``maps`` gives.
+        masks_from_maps: the mask branch reads ``maps`` (C4), instead of pooling regions on its own.
     """
 
     strides: tuple[int, ...]
+    pooled_strides: tuple[int, ...]
     channels: int
     vector: int
+    pool: PoolSettings
+    map_channels: int
+    masks_from_maps: bool = False
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Normalized images [B, 3, H, W] -> levels [B, channels, H/stride, W/stride]."""
         raise NotImplementedError
 
-    def pool(self, features: Sequence[Tensor], boxes: Tensor, roi_align: Callable[..., Tensor]) -> Tensor:
-        """Regions [B, R, 4] -> their features [B * R, C, size, size]."""
-        raise NotImplementedError
+    def levels(self, boxes: Tensor) -> Tensor:
+        """From which level each region is pooled: [B, R, 4] -> [B, R] int64, indices into ``pooled_strides``."""
+        return torch.zeros(boxes.shape[:2], dtype=torch.long, device=boxes.device)
 
-    def vectors(self, pooled: Tensor) -> Tensor:
-        """What ``pool`` gave -> one vector for each region [B * R, vector]."""
+    def maps(self, pooled: Tensor) -> Tensor:
+        """Pooled regions [N, C, size, size] -> what the head's convolutions make of them (conv5_x in C4)."""
+        return pooled
+
+    def vectors(self, maps: Tensor) -> Tensor:
+        """What ``maps`` gave -> one vector for each region [N, vector]."""
         raise NotImplementedError

@@ -17,7 +17,7 @@ from detection.detector import Detector
 from detection.settings import InputSettings, PoolSettings, ProposalSettings, default_settings
 
 _PARTS = {
-    "rpn.head.conv.0.0.": "rpn.conv.",
+    "rpn.head.conv.0.0.": "rpn.convs.0.",
     "rpn.head.cls_logits.": "rpn.objectness.",
     "rpn.head.bbox_pred.": "rpn.deltas.",
     "roi_heads.box_head.fc6.": "head.fc6.",
