@@ -12,6 +12,7 @@ from backbones.running.precision import autocast
 from detection.detections import Detections
 from detection.faster_rcnn import FasterRCNN
 from detection.framing import FoundArrays, predict_in_order, predict_pictures
+from detection.scoring import DetectionBatch
 
 
 class Detector(FasterRCNN):
@@ -38,7 +39,7 @@ class Detector(FasterRCNN):
             InputError: something is no picture; the message names it.
         """
         found = predict_in_order(self.detect_arrays, images, self.settings.input, batch_size)
-        return [_as_tensors(detections) for detections in found]
+        return [to_tensors(detections) for detections in found]
 
     def predict_each(self, images: Iterable[Any], batch_size: int = 8) -> Iterator[tuple[int, Detections]]:
         """The same over a stream, as numpy, in the order in which batches fill: (place in the stream, detections)."""
@@ -54,10 +55,16 @@ class Detector(FasterRCNN):
         with autocast(device, self.precision):
             found = self.detect(batch, torch.from_numpy(sizes).to(device))
         self.train(training)
-        masks = None if found.masks is None else found.masks.float().cpu().numpy()
-        return FoundArrays(found.boxes.cpu().numpy(), found.scores.cpu().numpy(), found.labels.cpu().numpy(), masks)
+        return to_arrays(found)
 
 
-def _as_tensors(found: Detections) -> Detections:
+def to_arrays(found: DetectionBatch) -> FoundArrays:
+    """The same as numpy arrays on the CPU."""
+    masks = None if found.masks is None else found.masks.float().cpu().numpy()
+    return FoundArrays(found.boxes.cpu().numpy(), found.scores.cpu().numpy(), found.labels.cpu().numpy(), masks)
+
+
+def to_tensors(found: Detections) -> Detections:
+    """Boxes, scores and labels as tensors; masks stay run lengths."""
     boxes, scores, labels = (torch.from_numpy(part) for part in (found.boxes, found.scores, found.labels))
     return Detections(boxes, scores, labels, found.masks)

@@ -104,7 +104,7 @@ class FasterRCNN(nn.Module):
         features, proposals = self.propose(images, sizes)
         pool = SingleScalePooler(self.head, features, self.operators)
         pairs = self.pairs(self.scorer(pool, sizes), proposals, sizes)
-        return self.finish(pairs, proposals, pool)
+        return self.finish(pairs, proposals.exact, pool)
 
     def propose(self, images: Tensor, sizes: Tensor) -> tuple[Sequence[Tensor], Proposals]:
         """The first stage: feature levels, and proposals. Arguments as for ``detect``."""
@@ -130,10 +130,16 @@ class FasterRCNN(nn.Module):
             regions = refine(regions, score, sizes)
         return best_pairs(regions, sizes, self.settings.output)
 
-    def finish(self, pairs: Pairs, proposals: Proposals, pool: RegionPooler) -> DetectionBatch:
-        """Suppression, and the masks of what it keeps."""
+    def finish(self, pairs: Pairs, exact: Tensor, pool: RegionPooler) -> DetectionBatch:
+        """Suppression, and the masks of what it keeps.
+
+        Args:
+            pairs: of proposals, or of several views.
+            exact: [B] bool, whether the proposals' own suppression was.
+            pool: where masks are pooled from.
+        """
         found = suppress(pairs, self.settings.output, self.operators)
-        found = replace(found, exact=found.exact & proposals.exact)
+        found = replace(found, exact=found.exact & exact)
         if self.masks is None:
             return found
         if self.head.masks_from_maps:

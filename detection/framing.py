@@ -7,9 +7,9 @@ never depends on its neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,9 +65,19 @@ def frame(number: int, picture: Picture, settings: InputSettings) -> Framed:
     return Framed(number, resize(picture, size), original, padded_size(size, settings.multiple))
 
 
-def batches_of_equal_size(framed: Iterable[Framed], batch_size: int) -> Iterator[list[Framed]]:
+class Padded(Protocol):
+    """Something that may share a batch with whatever is padded alike."""
+
+    @property
+    def padded(self) -> Hashable: ...
+
+
+_P = TypeVar("_P", bound=Padded)
+
+
+def batches_of_equal_size(framed: Iterable[_P], batch_size: int) -> Iterator[list[_P]]:
     """Groups of at most ``batch_size`` pictures with the same padded size; each leaves as soon as it is full."""
-    waiting: dict[Size, list[Framed]] = {}
+    waiting: dict[Hashable, list[_P]] = {}
     for picture in framed:
         group = waiting.setdefault(picture.padded, [])
         group.append(picture)
@@ -96,7 +106,7 @@ def predict_pictures(
         images = stack_padded([picture.image for picture in group], group[0].padded)
         found = detect(images, sizes)
         for row, picture in enumerate(group):
-            yield picture.number, _unframe(picture, found, row)
+            yield picture.number, unframe(picture, found, row)
 
 
 def predict_in_order(
@@ -107,7 +117,7 @@ def predict_in_order(
     return [found[number] for number in range(len(pictures))]
 
 
-def _unframe(picture: Framed, found: FoundArrays, row: int) -> Detections:
+def unframe(picture: Framed, found: FoundArrays, row: int) -> Detections:
     """Drop the padding, scale boxes back to the picture, and paste masks into it."""
     real = found.scores[row] > 0
     height, width = picture.image.shape[:2]
