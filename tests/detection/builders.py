@@ -49,8 +49,8 @@ def small_detector(head: str = "fpn", classes: tuple[str, ...] = ("a", "b", "c")
     torch.manual_seed(0)
     own: dict[str, Any] = {
         "input": InputSettings(SIZE, SIZE),
-        "anchors": AnchorSettings(((16, 32, 64),) if head == "c4" else ((16,), (32,), (64,))),
-        "pool": PoolSettings(size=6 if head == "c4" else 5),
+        "anchors": AnchorSettings(((16,), (32,), (64,)) if head == "fpn" else ((16, 32, 64),)),
+        "pool": PoolSettings(size=6 if head == "c4" else 5, kind="pool" if head == "vgg" else "align"),
         "train_proposals": ProposalSettings(100, 40),
         "test_proposals": ProposalSettings(100, 30),
         "roi_sampling": SamplingSettings(16, 0.25, 0.5, 0.5),
@@ -58,7 +58,8 @@ def small_detector(head: str = "fpn", classes: tuple[str, ...] = ("a", "b", "c")
         "vector": 32,
         "frozen_norm": False,
     }
-    return build_detector(default_settings("resnet20" if head == "fpn" else "resnet18", classes, head, **own | changes))
+    backbone = {"fpn": "resnet20", "c4": "resnet18", "vgg": "vgg16"}[head]
+    return build_detector(default_settings(backbone, classes, head, **own | changes))
 
 
 def write_voc_folder(root: Path, pictures: dict[str, list[tuple[str, tuple[float, ...]]]], size: int = 64) -> Path:
