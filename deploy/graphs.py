@@ -9,27 +9,27 @@ from torch import Tensor, nn
 
 from backbones.batch_norm import fold_batch_norm
 from backbones.classifier import Classifier
+from backbones.errors import InputError
 from detection.detector import Detector
 from detection.faster_rcnn import FasterRCNN
 from detection.operators import portable
 
-NMS_ITERATIONS = 20
-"""Rounds of suppression in a portable graph. Photographs need fewer than ten; the output ``exact`` tells."""
-
 
 class DetectorGraph(nn.Module):
-    """[B, H, W, 3] uint8 and valid sizes [B, 2] int64 -> boxes [B, D, 4], scores [B, D], labels [B, D], exact [B]."""
+    """[B, H, W, 3] uint8 and valid sizes [B, 2] int64 -> what ``outputs`` names.
 
-    outputs = ("boxes", "scores", "labels", "exact")
+    boxes [B, D, 4], scores [B, D], labels [B, D], exact [B], and with a mask branch masks [B, D, m, m].
+    """
 
     def __init__(self, detector: FasterRCNN) -> None:
         super().__init__()
         self.detector = detector
+        self.outputs = ("boxes", "scores", "labels", "exact") + (("masks",) if detector.masks is not None else ())
 
-    def forward(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, ...]:
         pixels = images.float().permute(0, 3, 1, 2)  # TensorRT transposes no uint8, so the cast comes first
         found = self.detector.detect(pixels, sizes)
-        return found.boxes, found.scores, found.labels, found.exact
+        return tuple(getattr(found, name) for name in self.outputs)
 
 
 class ClassifierGraph(nn.Module):
@@ -47,10 +47,18 @@ class ClassifierGraph(nn.Module):
 
 
 def detector_graph(detector: Detector) -> DetectorGraph:
-    """A copy of a detector for export: normalization folded into convolutions, every operation portable."""
+    """A copy of a detector for export: normalization folded into convolutions, every operation portable.
+
+    Raises:
+        InputError: it pools regions in a way that has no portable form.
+    """
+    pool = detector.settings.pool
+    if pool.kind == "pool" or not pool.sampling_ratio:
+        what = "RoI pooling" if pool.kind == "pool" else "RoIAlign with as many samples as a region has pixels"
+        raise InputError(f"{what} has no form that every engine has; train with --pool align")
     ready = copy.deepcopy(detector).cpu().eval().requires_grad_(False)
     fold_batch_norm(ready)
-    ready.operators = portable(NMS_ITERATIONS)
+    ready.operators = portable()
     return DetectorGraph(ready).to(memory_format=torch.contiguous_format)
 
 

@@ -18,6 +18,7 @@ from detection.agreement import Agreement, agreement
 from detection.detections import Detections
 from detection.detector import Detector
 from detection.framing import FoundArrays, frame
+from detection.masks.pasting import paste
 
 BATCHES = (1, 2, 5)
 SCALES = (1.0, 0.75, 1.25)
@@ -72,7 +73,8 @@ def verify_detector(
     for number, (batch, scale) in itertools.product(range(rounds), zip(BATCHES, SCALES, strict=True)):
         chosen = [pictures[(number * batch + index) % len(pictures)] for index in range(batch)]
         images, sizes = _mixed_batch(chosen, detector, scale)
-        same = agreement(_each(detector.detect_arrays(images, sizes)), _each(runtime.detect_arrays(images, sizes)))
+        ours, theirs = (_each(model.detect_arrays(images, sizes), sizes) for model in (detector, runtime))
+        same = agreement(ours, theirs)
         total += same
         checks.append(Check(batch, (images.shape[1], images.shape[2]), same.counted, same.met))
     if not total.counted:
@@ -111,8 +113,12 @@ def _mixed_batch(pictures: Sequence[Picture], detector: Detector, scale: float) 
     return stack_padded([picture.image for picture in framed], padded), sizes
 
 
-def _each(found: FoundArrays) -> list[Detections]:
-    return [
-        Detections(boxes[scores > 0], scores[scores > 0], labels[scores > 0])
-        for boxes, scores, labels in zip(found.boxes, found.scores, found.labels, strict=True)
-    ]
+def _each(found: FoundArrays, sizes: np.ndarray) -> list[Detections]:
+    """Detections of each image, in pixels of the batch."""
+    each = []
+    for row, size in enumerate(sizes.tolist()):
+        real = found.scores[row] > 0
+        boxes = found.boxes[row, real]
+        masks = None if found.masks is None else paste(found.masks[row, real], boxes, (size[0], size[1]))
+        each.append(Detections(boxes, found.scores[row, real], found.labels[row, real], masks))
+    return each

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detection.detections import Detections
 from detection.metrics.voc import pairwise_iou
@@ -14,11 +15,14 @@ from detection.metrics.voc import pairwise_iou
 COUNTED_SCORE = 0.05
 SAME_IOU = 0.99
 SAME_SCORE = 1e-3
+SAME_MASK = 0.98
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Detections with a score of at least 0.05 that have a counterpart: same class, IoU > 0.99, score within 1e-3.
+    """Detections with a score of at least 0.05 that have a counterpart.
+
+    A counterpart has the same class, IoU > 0.99, a score within 1e-3 and, where both sides have masks, mask IoU > 0.98.
 
     Attributes:
         counted: detections of both sides together.
@@ -72,4 +76,14 @@ def _unmet(these: Detections, those: Detections, tolerance: float) -> tuple[int,
     same = pairwise_iou(boxes[counted].astype(np.float64), others[0].astype(np.float64)) > SAME_IOU
     same &= abs(scores[counted][:, None] - others[1][None]) <= tolerance
     same &= labels[counted][:, None] == others[2][None]
+    if these.masks is not None and those.masks is not None:
+        ours = these.masks[counted]
+        for row, column in np.argwhere(same):
+            same[row, column] = _mask_iou(ours.dense(row), those.masks.dense(column)) > SAME_MASK
     return int((~same.any(1)).sum()), int(counted.sum())
+
+
+def _mask_iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    """Of two masks [H, W]; 1 where both are empty."""
+    union = int((a | b).sum())
+    return int((a & b).sum()) / union if union else 1.0

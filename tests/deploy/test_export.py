@@ -28,6 +28,7 @@ from detection.building import load_detector, save_detector
 from detection.data.digits import compose_scene
 from detection.detector import Detector
 from detection.framing import FoundArrays
+from detection.settings import MaskSettings, OutputSettings, PoolSettings
 from tests.backbones.test_batch_norm import randomize_norms
 from tests.detection.builders import small_detector
 
@@ -83,6 +84,32 @@ def test_the_graph_is_portable_and_dynamic(exported: Path) -> None:
     assert images.type.tensor_type.elem_type == onnx.TensorProto.UINT8
     assert sizes.type.tensor_type.shape.dim[0].dim_param == images.type.tensor_type.shape.dim[0].dim_param
     assert [output.name for output in model.graph.output] == ["boxes", "scores", "labels", "exact"]
+
+
+def test_a_mask_detector_exports_its_masks(tmp_path: Path) -> None:
+    """With conv5 and the mask branch on each region: both stages of masks in one graph, refinement and voting too."""
+    output = OutputSettings(score_threshold=0.0, max_detections=20, refine=True, vote=0.5)
+    masks = MaskSettings(PoolSettings(size=8), convs=1, channels=16)
+    detector = randomize_norms(small_detector(masks=masks, output=output, context=True))
+    with torch.no_grad():
+        detector.predictor.classes.weight.mul_(60)
+        detector.masks.logits.weight.normal_(0, 0.5)
+    save_detector(detector, tmp_path / "m.safetensors")
+    export(ExportOptions(model=str(tmp_path / "m.safetensors"), quiet=True))
+    runtime = load_runtime(tmp_path / "m.onnx")
+    pictures = [compose_scene("val", number).image[:100] for number in range(4)]
+    ours, theirs = detector.eval().predict(pictures), runtime.predict(pictures)
+    same = agreement(ours, theirs)
+    assert same.counted >= 100
+    assert same.rate >= 0.99
+    assert np.asarray(theirs[0].masks).shape == (len(theirs[0]), 100, 128)
+
+
+def test_roi_pooling_is_not_exported(tmp_path: Path) -> None:
+    save_detector(small_detector("vgg"), tmp_path / "m.safetensors")
+    with pytest.raises(InputError, match="RoI pooling has no form that every engine has; train with --pool align"):
+        export(ExportOptions(model=str(tmp_path / "m.safetensors"), quiet=True))
+    assert not list(tmp_path.glob("*.onnx"))
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])
@@ -174,8 +201,11 @@ def test_a_file_that_disagrees_is_removed(exported: Path, tmp_path: Path, monkey
 
 def test_nothing_to_compare_is_no_pass(exported: Path) -> None:
     detector, runtime = load_detector(exported), load_runtime(exported / "model.onnx")
-    empty = FoundArrays(np.zeros((1, 1, 4)), np.zeros((1, 1)), np.zeros((1, 1), int))
-    detector.detect_arrays = runtime.detect_arrays = lambda images, sizes: empty  # type: ignore[method-assign]
+
+    def empty(images: np.ndarray, sizes: np.ndarray) -> FoundArrays:
+        return FoundArrays(np.zeros((len(images), 1, 4)), np.zeros((len(images), 1)), np.zeros((len(images), 1), int))
+
+    detector.detect_arrays = runtime.detect_arrays = empty  # type: ignore[method-assign]
     with pytest.raises(InputError, match="nothing is detected"):
         verification.verify_detector(detector, runtime, [np.zeros((64, 64, 3), np.uint8)])
 
