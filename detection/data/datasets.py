@@ -14,7 +14,9 @@ LAYOUTS = ("voc:DIR", "coco:DIR")
 NAMES = ("digits",)
 
 
-def read_dataset(name: str, split: str, classes: Sequence[str] | None = None) -> tuple[DetectionData, list[Fault]]:
+def read_dataset(
+    name: str, split: str, classes: Sequence[str] | None = None, *, masks: bool = False
+) -> tuple[DetectionData, list[Fault]]:
     """A split of a data set, and its faults.
 
     Args:
@@ -42,7 +44,7 @@ def read_dataset(name: str, split: str, classes: Sequence[str] | None = None) ->
     if layout == "voc":
         from detection.data.voc import read_voc
 
-        return read_voc(root, split, classes)
+        return read_voc(root, split, classes, masks=masks)
     from detection.data.coco import read_coco
 
-    return read_coco(root, split, classes)
+    return read_coco(root, split, classes, masks=masks)

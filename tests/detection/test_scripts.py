@@ -150,14 +150,14 @@ def test_the_check_lists_faults(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert check.main(["--dataset", f"voc:{folder}"]) == 1
     output = capsys.readouterr()
     assert "file  p1.png: not a JPEG" in output.out
-    assert "box  Annotations/p2.xml: cat: box (5, 5, 5, 45) has no area" in output.out
+    assert "box  Annotations/p2.xml:1: cat: box (5, 5, 5, 45) has no area" in output.out
     assert "1 boxes are left out, 1 files are faulty" in output.out
     assert "must be mended" in output.err
 
 
 def test_scenes_are_written_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert write_digits.main(["--output", str(tmp_path / "d"), "--limit", "2"]) == 0
-    assert {path.name for path in (tmp_path / "d").iterdir()} == {"coco", "voc"}
+    assert {path.name for path in (tmp_path / "d").iterdir()} == {"coco", "voc", "yolo"}
     assert len(list((tmp_path / "d/coco/test").iterdir())) == 2
 
 
