@@ -176,6 +176,10 @@ class AnnotationBuilder:
         self._boxes, self._labels, self._ignored, self._areas = array("d"), array("q"), bytearray(), array("d")
         self._masks, self._mask_ends, self._with_masks = bytearray(), array("q", (0,)), masks
 
+    def __len__(self) -> int:
+        """Images so far."""
+        return len(self._names)
+
     def add_object(
         self, box: Sequence[float], label: int, ignored: bool = False, area: float | None = None, mask: bytes = b""
     ) -> None:

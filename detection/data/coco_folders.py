@@ -46,7 +46,7 @@ def find_coco(root: Path, split: str) -> CocoFiles:
     """
     there = dict(_annotation_files(root))
     if not there and not (root / "annotations").is_dir():
-        raise refused(root, "coco", "annotations")
+        raise refused(root, "coco", "folder annotations")
     words = words_for(split)
     fitting = [name for name in there if name in words] or [name for name in there if name.startswith(words)]
     whole = len(there) == 1 and not names_a_split(next(iter(there)))

@@ -58,6 +58,8 @@ def encode_polygons(polygons: Sequence[Any], size: Size) -> bytes:
     """The union of polygons ``[x1, y1, x2, y2, ...]`` -> compressed ``counts``; as ``encode_segmentation``."""
     from pycocotools import mask as rle
 
+    if not polygons:
+        raise UnusableMaskError("has no mask")
     height, width = size
     for polygon in polygons:
         if not isinstance(polygon, list) or len(polygon) < 6:

@@ -68,7 +68,7 @@ def find_voc(root: Path, split: str, masks: bool = False) -> VocFiles:
     base = own.get(split, root)
     annotations = _xml_folder(base)
     if annotations is None:
-        raise refused(root, "voc", "Annotations")
+        raise refused(root, "voc", "folder Annotations")
     xml = _by_stem(annotations, (".xml",))
     listed = None if own else _listed(root, split, masks, xml)
     made = listed is None and not own
@@ -99,7 +99,7 @@ def _picture_folder(root: Path, base: Path, annotations: Path) -> Path:
     for folder in folders:
         if folder.is_dir() and (folder.name == PICTURES[0] or _by_stem(folder, SUFFIXES)):
             return folder
-    raise refused(root, "voc", PICTURES[0])
+    raise refused(root, "voc", f"folder {PICTURES[0]}")
 
 
 def _by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, str]:

@@ -88,3 +88,111 @@ def test_label_pictures_of_any_kind_are_read(tmp_path: Path) -> None:
     Image.new("L", (3000, 2000)).save(tmp_path / "huge.png")
     with pytest.raises(InputError, match="3000 x 2000 pixels"):
         read_instances(tmp_path / "huge.png", (4, 5))
+
+
+def xml(*objects: str, filename: str = "", size: str = "") -> str:
+    items = "".join(
+        f"  <object>\n    <name>{name}</name>\n    <bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax>"
+        f"</bndbox>\n  </object>\n"
+        for name in objects
+    )
+    return f"<annotation>\n  <filename>{filename}</filename>{size}\n{items}</annotation>\n"
+
+
+def photograph(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (30, 20)).save(path, "JPEG")
+
+
+@pytest.mark.parametrize(
+    ("annotations", "pictures"),
+    [
+        ("Annotations", "JPEGImages"),
+        ("annotations", "images"),
+        ("xmls", "images"),
+        (".", "."),
+        ("labels", "."),
+        (".", "img"),
+    ],
+)
+def test_looser_folders_are_divided(annotations: str, pictures: str, tmp_path: Path) -> None:
+    (tmp_path / annotations).mkdir(exist_ok=True)
+    for number in range(40):
+        photograph(tmp_path / pictures / f"my photo {number}.JPG")
+        (tmp_path / annotations / f"my photo {number}.XML").write_text(xml("cat"))
+    (tmp_path / "notes.txt").write_text("nothing")
+    train, faults = read_voc(tmp_path, "train")
+    val, _ = read_voc(tmp_path, "val")
+    assert not faults
+    assert train.made_split
+    assert len(train) + len(val) == 40
+    assert train.pictures[0].shape == (20, 30, 3)
+    assert val.annotations.objects.boxes.tolist() == [[0, 0, 9, 9]] * len(val)
+
+
+def test_folders_named_like_splits_are_the_splits(tmp_path: Path) -> None:
+    for split, name in (("train", "a"), ("valid", "b")):
+        photograph(tmp_path / split / f"{name}.jpg")
+        (tmp_path / split / f"{name}.xml").write_text(xml("cat"))
+    train, faults = read_voc(tmp_path, "train")
+    assert not faults
+    assert not train.made_split
+    assert train.annotations.names.tolist() == ["a.jpg"]
+    assert read_voc(tmp_path, "val")[0].annotations.names.tolist() == ["b.jpg"]
+    with pytest.raises(InputError, match="no split 'test'; there are train, val"):
+        read_voc(tmp_path, "test")
+
+
+def test_pictures_are_found_by_stem_or_by_the_told_name(tmp_path: Path) -> None:
+    for stem in ("a", "b", "x.y"):
+        photograph(tmp_path / "JPEGImages" / f"{stem}.jpg")
+    (tmp_path / "Annotations").mkdir()
+    for stem, told in (
+        ("a", "b.jpg"),
+        ("one", "C:\\photos\\b.jpg"),
+        ("two", "../../x.y"),
+        ("three", "c.jpg"),
+        ("four", ""),
+        ("five", "b.png"),
+    ):
+        (tmp_path / "Annotations" / f"{stem}.xml").write_text(xml(filename=told))
+    write_list(tmp_path, "Main", "a", "one.jpg", "two.xml  1", "three", "four", "five")
+    data, faults = read_voc(tmp_path, "train")
+    assert data.annotations.names.tolist() == ["a.jpg", "b.jpg", "x.y.jpg", "b.jpg"]
+    assert texts(faults) == [
+        "file  Annotations/three.xml: no picture JPEGImages/three.jpg",
+        "file  Annotations/four.xml: no picture JPEGImages/four.jpg",
+    ]
+
+
+def test_faults_tell_the_line_of_the_object(tmp_path: Path) -> None:
+    photograph(tmp_path / "a.jpg")
+    text = xml("cat", "ox", "cat", size="<size><width>0</width><height>x</height></size>")
+    text = text.replace("<object>", "<!-- <object>\n</object> --><object>").replace("<xmax>9", "<xmax>1", 1)
+    (tmp_path / "a.xml").write_text(text)
+    photograph(tmp_path / "b.jpg")
+    (tmp_path / "b.xml").write_text("<annotation>\n<object>\n</annotation>")
+    (tmp_path / "c.jpg").write_bytes(b"")
+    (tmp_path / "c.xml").write_text(xml("cat"))
+    (tmp_path / "d.xml").write_bytes(b'<?xml version="1.0" encoding="nonsense"?><annotation/>')
+    write_list(tmp_path, "Main", "a", "b", "c", "d")
+    data, faults = read_voc(tmp_path, "train", ("cat",))
+    assert texts(faults)[:2] == [
+        "file  b.xml:3: not XML that is read (mismatched tag: line 3, column 2)",
+        "file  d.xml: not XML that is read (unknown encoding: nonsense)",
+    ]
+    assert texts(faults)[2:] == [
+        "box  a.xml:4: cat: box (1, 1, 1, 9) has no area",
+        "box  a.xml:9: class 'ox' is not among cat",
+        "file  c.jpg: not a JPEG, PNG, WEBP or BMP picture",
+    ]
+    assert faults[2].box == (1, 1, 1, 9)
+    assert data.annotations.size(0) == (20, 30)
+
+
+@pytest.mark.parametrize(("text", "ignored"), [("1", True), ("0", False), ("", False), (" TRUE ", True), ("no", False)])
+def test_difficult_is_read_as_tools_write_it(text: str, ignored: bool, tmp_path: Path) -> None:
+    photograph(tmp_path / "a.jpg")
+    (tmp_path / "a.xml").write_text(xml("cat").replace("</object>", f"<difficult>{text}</difficult></object>"))
+    write_list(tmp_path, "Main", "a")
+    assert read_voc(tmp_path, "train")[0].annotations.objects.ignored.tolist() == [ignored]
