@@ -55,6 +55,8 @@ def read_voc(
     Raises:
         InputError: the folder has another layout, or there is no such split.
     """
+    if masks and not (root / MASKS).is_dir():
+        raise InputError(f"{root}: masks are asked for, but there is no folder {MASKS}")
     files = find_voc(root, split, masks)
     faults: list[Fault] = []
     parsed = [(stem, tree) for stem in files.stems if (tree := _parse(files, stem, faults)) is not None]
