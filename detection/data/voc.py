@@ -45,7 +45,7 @@ def read_voc(
         root: the folder that holds ``Annotations``, or XML files in another place (``voc_folders``).
         split: a file of ``ImageSets/Main``, or a folder; without either, ``train`` or ``val`` of a seeded division.
         classes: names in the order of the labels; by default those that occur, sorted
-            (VOC's own twenty are in alphabetical order too).
+            (VOC's own twenty are in alphabetical order too); of a made split, those of all files.
         masks: read masks of ``SegmentationObject``, too; objects without one are left out, and the split is that of
             ``ImageSets/Segmentation`` if there is one.
 
@@ -61,7 +61,10 @@ def read_voc(
     faults: list[Fault] = []
     parsed = [(stem, tree) for stem in files.stems if (tree := _parse(files, stem, faults)) is not None]
     if classes is None:
-        classes = _classes_in(tree for _, tree in parsed)
+        # The parts of a made split have the classes of the whole, though a rare one may occur in one of them only.
+        others = set(files.xml) - set(files.stems) if files.made_split else ()
+        rest = [tree for stem in others if (tree := _parse(files, stem, [])) is not None]
+        classes = _classes_in([*(tree for _, tree in parsed), *rest])
     builder = AnnotationBuilder(classes, masks=masks)
     labels = {name: label for label, name in enumerate(classes)}
     for number, (stem, tree) in enumerate(parsed, start=1):

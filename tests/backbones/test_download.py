@@ -95,5 +95,5 @@ def test_no_network_is_one_line(tmp_path: Path) -> None:
 
 def test_what_does_not_fit_is_not_begun(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000})())
-    with pytest.raises(InputError, match="needs 1280000 bytes, but .* has 1000 bytes left"):
+    with pytest.raises(InputError, match=r"needs 1280000 bytes, but .* has 1000 bytes left"):
         download(address, tmp_path / "file.zip", MD5)

@@ -13,7 +13,7 @@ from PIL import Image
 from backbones.data.splits import seeded_split
 from backbones.errors import InputError
 from detection.data.annotations import AnnotationBuilder
-from detection.data.checking import check_pictures, describe
+from detection.data.checking import check_pictures
 from detection.data.coco import read_coco
 from detection.data.datasets import read_dataset
 from detection.data.digit_files import write_coco, write_voc
@@ -246,14 +246,6 @@ def test_pictures_must_have_the_annotated_size(tmp_path: Path) -> None:
     faults = check_pictures(data)
     assert [fault.file for fault in faults] == ["b.png", "a.png"]
     assert "31 x 20 pixels, but its annotations say 30 x 20" in faults[1].what
-
-
-def test_the_check_counts(tmp_path: Path) -> None:
-    data, _ = read_coco(coco_folder(tmp_path), "val")
-    text = "\n".join(describe(data.annotations))
-    assert "images            2, 1 of them without objects" in text
-    assert "objects           2, 1 of them crowds" in text
-    assert "dog            1" in text
 
 
 def test_made_splits_are_stable_and_divide() -> None:

@@ -196,3 +196,17 @@ def test_difficult_is_read_as_tools_write_it(text: str, ignored: bool, tmp_path:
     (tmp_path / "a.xml").write_text(xml("cat").replace("</object>", f"<difficult>{text}</difficult></object>"))
     write_list(tmp_path, "Main", "a")
     assert read_voc(tmp_path, "train")[0].annotations.objects.ignored.tolist() == [ignored]
+
+
+def test_made_splits_have_the_same_classes(tmp_path: Path) -> None:
+    for number in range(40):
+        photograph(tmp_path / f"{number}.jpg")
+        (tmp_path / f"{number}.xml").write_text(xml("cat", *(["ox"] if number == 7 else [])))
+    for split in ("train", "val"):
+        assert read_voc(tmp_path, split)[0].annotations.classes == ("cat", "ox")
+
+
+def test_masks_need_their_folder(tmp_path: Path) -> None:
+    write_voc_folder(tmp_path, {"a": []})
+    with pytest.raises(InputError, match="masks are asked for, but there is no folder SegmentationObject"):
+        read_voc(tmp_path, "train", masks=True)
