@@ -10,12 +10,18 @@ if __package__ in (None, ""):  # run as a script: the project's root, not this f
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from backbones.running.command_line import CommandOptions, option, run_command
+from detection.data.names import HELP, default_splits
+
+if TYPE_CHECKING:
+    from detection.data.annotations import DetectionData
+    from detection.data.faults import Fault
 
 EXAMPLES = (
-    "python detection/check.py --dataset voc:my/VOC --split train",
-    "python detection/check.py --dataset coco:data/coco --split val2017 --no-decode",
+    "python detection/check.py --dataset voc:my/VOC",
+    "python detection/check.py --dataset coco:data/coco --split val2017 --masks --no-decode",
 )
 
 
@@ -23,28 +29,62 @@ EXAMPLES = (
 class CheckOptions(CommandOptions):
     """What to check."""
 
-    dataset: str = option("digits", "digits, voc:DIR or coco:DIR", group="data")
-    split: str = option("train", "which part of it", group="data")
-    decode: bool = option(True, "read every picture, which finds truncated ones", group="data")
+    dataset: str = option("digits", HELP, group="data")
+    split: tuple[str, ...] = option((), "which parts of it (by default train and val)", group="data")
+    masks: bool = option(False, "masks, too: objects without one are faults", group="data")
+    data_dir: str | None = option(None, "where named sets lie (by default $DATA_DIR or data)", group="data",
+                                  metavar="DIR")  # fmt: skip
+    download: bool = option(False, "fetch a named set with a public address", group="data")
+    decode: bool = option(True, "read all of every picture, which finds truncated ones", group="data")
 
 
 def run(options: CheckOptions) -> None:
     """Print counts and faults; faults that would stop a training run end in an error."""
     from backbones.errors import InputError
-    from detection.data.checking import check_pictures, describe
-    from detection.data.datasets import read_dataset
+    from backbones.running.progress import start_logging
+    from detection.data.archives import download_dataset
+    from detection.data.checking import describe, describe_classes, repeated_pictures
+    from detection.data.faults import count_of
 
-    data, faults = read_dataset(options.dataset, options.split)
+    start_logging(options.quiet)
+    if options.download:
+        download_dataset(options.dataset, options.data_dir)
+    splits: dict[str, DetectionData] = {}
+    faults: list[Fault] = []
+    for split in dict.fromkeys(options.split or default_splits(options.dataset)):
+        splits[split], found = _check_split(options, split, next(iter(splits.values()), None))
+        if not options.quiet:
+            made = " (made: the data has no splits)" if splits[split].made_split else ""
+            print(f"{options.dataset} {split}{made}", *describe(splits[split].annotations), sep="\n")
+        faults += found
     if options.decode:
-        faults = [*faults, *check_pictures(data)]
+        faults += repeated_pictures(splits)
     if not options.quiet:
-        print("\n".join(describe(data.annotations)))
+        print("\n".join(describe_classes({split: data.annotations for split, data in splits.items()})))
     for fault in faults:
         print(f"{fault.kind}  {fault}")
-    boxes = sum(fault.kind == "box" for fault in faults)
-    print(f"{boxes} boxes are left out, {len(faults) - boxes} files are faulty")
-    if boxes < len(faults):
+    left_out, faulty, warnings = (sum(fault.kind == kind for fault in faults) for kind in ("box", "file", "warning"))
+    print(
+        f"left out: {count_of(left_out, 'object')}; to be mended: {count_of(faulty, 'file')}; "
+        f"{count_of(warnings, 'likely mistake')}"
+    )
+    if faulty:
         raise InputError("faulty files must be mended or removed before training")
+
+
+def _check_split(
+    options: CheckOptions, split: str, first: "DetectionData | None"
+) -> "tuple[DetectionData, list[Fault]]":
+    """A split, in the classes of the first one as in training, and all that is wrong with it."""
+    from backbones.running.progress import progress
+    from detection.data.checking import check_pictures, likely_mistakes
+    from detection.data.datasets import read_dataset
+
+    classes = None if first is None else first.annotations.classes
+    data, faults = read_dataset(options.dataset, split, classes, masks=options.masks, data_dir=options.data_dir)
+    with progress(f"reading {split}", len(data), quiet=options.quiet) as bar:
+        faults += check_pictures(data, options.decode, bar.advance)
+    return data, faults + likely_mistakes(data)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Write the digit scenes to files, in COCO and in VOC layout, so that any tool can read them."""
+"""Write the digit scenes to files, in COCO, VOC and YOLO layout, so that any tool can read them."""
 
 import os
 import sys
@@ -21,19 +21,20 @@ EXAMPLES = ("python detection/write_digits.py --output data/digits",)
 class WritingOptions(CommandOptions):
     """Where to."""
 
-    output: str = option("data/digits", "folder that will hold coco/ and voc/", group="output", metavar="DIR")
+    output: str = option("data/digits", "folder that will hold coco/, voc/ and yolo/", group="output", metavar="DIR")
     limit: int = option(0, "at most so many scenes of each split; 0 for all", group="output")
 
 
 def run(options: WritingOptions) -> None:
-    """Write both layouts."""
-    from detection.data.digit_files import write_coco, write_voc
+    """Write all layouts."""
+    from detection.data.digit_files import write_coco, write_voc, write_yolo
 
     output = Path(options.output)
     limit = options.limit or None
     write_coco(output / "coco", limit)
     write_voc(output / "voc", limit)
-    print(f"{output / 'coco'} and {output / 'voc'}: use them as --dataset coco:{output / 'coco'}")
+    write_yolo(output / "yolo", limit)
+    print(", ".join(f"--dataset {layout}:{output / layout}" for layout in ("coco", "voc", "yolo")))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

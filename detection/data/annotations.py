@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,9 +127,14 @@ class PictureFiles:
         size = self.annotations.size(image)
         picture = read_image(self.path(image), stored_size=size)
         if picture.shape[:2] != size:
-            found = f"{picture.shape[1]} x {picture.shape[0]}"
-            raise InputError(f"{self.path(image)}: {found} pixels, but its annotations say {size[1]} x {size[0]}")
+            raise InputError(f"{self.path(image)}: {size_fault((picture.shape[0], picture.shape[1]), size)}")
         return picture
+
+
+def size_fault(found: Size, stated: Size) -> str:
+    """What is wrong where a picture has another size than its annotations say."""
+    turned = " (width and height are swapped)" if found == stated[::-1] else ""
+    return f"{found[1]} x {found[0]} pixels, but its annotations say {stated[1]} x {stated[0]}{turned}"
 
 
 @dataclass(frozen=True)
@@ -140,58 +146,74 @@ class DetectionData:
         annotations: boxes and classes.
         pictures: the images.
         mirrored: whether a mirrored picture still shows its classes (digits do not).
+        made_split: the data had no splits, and this one was made (``write_splits`` writes it down).
     """
 
     name: str
     annotations: Annotations
     pictures: Pictures
     mirrored: bool = True
+    made_split: bool = False
 
     def __len__(self) -> int:
         return len(self.annotations)
 
 
 class AnnotationBuilder:
-    """Collects images and their objects, then makes the flat arrays.
+    """Collects images and their objects in flat memory, then makes the arrays.
 
     Args:
         classes: names in the order of the labels.
         category_ids: the file's ids, by label; 1, 2, ... by default.
+        masks: the arrays are to have masks, even if no object has one.
     """
 
-    def __init__(self, classes: Sequence[str], category_ids: Sequence[int] | None = None) -> None:
+    def __init__(self, classes: Sequence[str], category_ids: Sequence[int] | None = None, masks: bool = False) -> None:
         self.classes = tuple(classes)
         self.category_ids = tuple(category_ids or range(1, len(self.classes) + 1))
-        self._images: list[tuple[str, int, Size, int]] = []
-        self._objects: list[tuple[Any, int, bool, float]] = []
-        self._masks: list[bytes] = []
+        self._names: list[str] = []
+        self._ids, self._sizes, self._ends = array("q"), array("q"), array("q", (0,))
+        self._boxes, self._labels, self._ignored, self._areas = array("d"), array("q"), bytearray(), array("d")
+        self._masks, self._mask_ends, self._with_masks = bytearray(), array("q", (0,)), masks
+
+    def __len__(self) -> int:
+        """Images so far."""
+        return len(self._names)
 
     def add_object(
         self, box: Sequence[float], label: int, ignored: bool = False, area: float | None = None, mask: bytes = b""
     ) -> None:
         """An object of the image that ``add_image`` names next; its mask as COCO's compressed ``counts``."""
         x1, y1, x2, y2 = box
-        self._objects.append(((x1, y1, x2, y2), label, ignored, (x2 - x1) * (y2 - y1) if area is None else area))
-        self._masks.append(mask)
+        self._boxes.extend((x1, y1, x2, y2))
+        self._labels.append(label)
+        self._ignored.append(ignored)
+        self._areas.append((x2 - x1) * (y2 - y1) if area is None else area)
+        self._masks += mask
+        self._mask_ends.append(len(self._masks))
 
     def add_image(self, name: str, image_id: int, size: Size) -> None:
         """An image, owner of all objects added since the last."""
-        self._images.append((name, image_id, size, len(self._objects)))
+        self._names.append(name)
+        self._ids.append(image_id)
+        self._sizes.extend(size)
+        self._ends.append(len(self._labels))
 
     def build(self) -> Annotations:
-        names, ids, sizes, ends = zip(*self._images, strict=True) if self._images else ((), (), (), ())
-        boxes, labels, ignored, areas = zip(*self._objects, strict=True) if self._objects else ((), (), (), ())
+        masks = None
+        if self._masks or self._with_masks:
+            masks = EncodedMasks(np.array(self._masks, np.uint8), np.array(self._mask_ends))
         return Annotations(
-            np.array(names, np.str_),
-            np.array(ids, np.int64),
-            np.array(sizes, np.int64).reshape(-1, 2),
-            np.array((0, *ends), np.int64),
+            np.array(self._names, np.str_),
+            np.array(self._ids),
+            np.array(self._sizes).reshape(-1, 2),
+            np.array(self._ends),
             Objects(
-                np.array(boxes, np.float64).reshape(-1, 4),
-                np.array(labels, np.int64),
-                np.array(ignored, np.bool_),
-                np.array(areas, np.float64),
-                EncodedMasks.join(self._masks) if any(self._masks) else None,
+                np.array(self._boxes).reshape(-1, 4),
+                np.array(self._labels),
+                np.array(self._ignored, np.bool_),
+                np.array(self._areas),
+                masks,
             ),
             self.classes,
             self.category_ids,

@@ -1,48 +1,68 @@
-"""Detection data by name: ``digits``, ``voc:DIR``, ``coco:DIR``."""
+"""Detection data by name: ``digits``, ``coco``, ``voc0712``, ..., ``voc:DIR``, ``coco:DIR``, ``yolo:DIR``."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from backbones.errors import InputError, did_you_mean
 from detection.data.annotations import DetectionData
 from detection.data.faults import Fault
 from detection.data.layouts import name_near
+from detection.data.names import HELP, NAMES
 
-LAYOUTS = ("voc:DIR", "coco:DIR")
-NAMES = ("digits",)
+Reader = Callable[..., tuple[DetectionData, list[Fault]]]
 
 
-def read_dataset(name: str, split: str, classes: Sequence[str] | None = None) -> tuple[DetectionData, list[Fault]]:
+def read_dataset(
+    name: str,
+    split: str,
+    classes: Sequence[str] | None = None,
+    *,
+    masks: bool = False,
+    data_dir: str | Path | None = None,
+) -> tuple[DetectionData, list[Fault]]:
     """A split of a data set, and its faults.
 
     Args:
         name: a name, or a layout with its folder.
         split: such as ``train``, ``val``, ``test``, ``trainval``, ``val2017``.
         classes: names in the order of the labels; by default those of the data.
+        masks: read instance masks, too; objects without one are faults and left out.
+        data_dir: where named sets lie; by default ``$DATA_DIR`` or ``data``.
 
     Raises:
-        InputError: no such data set, folder or split.
+        InputError: no such data set, folder or split, or it has no masks.
     """
     if name == "digits":
         from detection.data.digits import read_digits
 
         return read_digits(split), []
+    if name in NAMES:
+        from detection.data.named import read_named
+
+        return read_named(name, split, classes, masks=masks, data_dir=data_dir)
     layout, colon, folder = name.partition(":")
-    if not colon or layout not in ("voc", "coco"):
+    if not colon or layout not in ("voc", "coco", "yolo"):
         near = name_near(Path(name).expanduser()) if Path(name).expanduser().is_dir() else None
         if near:
             raise InputError(f"{name}: a folder needs its layout in front; did you mean --dataset {near}?")
-        known = (*NAMES, *LAYOUTS)
-        raise InputError(f"no dataset is named {name!r}{did_you_mean(name, NAMES)}; there are {', '.join(known)}")
+        raise InputError(f"no dataset is named {name!r}{did_you_mean(name, NAMES)}; there are {HELP}")
     root = Path(folder).expanduser()
     if not root.is_dir():
         raise InputError(f"--dataset {name}: there is no such folder; name one, from where you are or from /")
+    return _reader(layout)(root, split, classes, masks=masks)
+
+
+def _reader(layout: str) -> Reader:
     if layout == "voc":
         from detection.data.voc import read_voc
 
-        return read_voc(root, split, classes)
-    from detection.data.coco import read_coco
+        return read_voc
+    if layout == "coco":
+        from detection.data.coco import read_coco
 
-    return read_coco(root, split, classes)
+        return read_coco
+    from detection.data.yolo import read_yolo
+
+    return read_yolo

@@ -11,6 +11,8 @@ from backbones.errors import InputError
 
 logger = logging.getLogger("shortcut")
 
+Box = tuple[float, float, float, float]
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -19,15 +21,23 @@ class Fault:
     Attributes:
         file: where it is.
         what: one line.
-        kind: ``box``: the box is left out and the rest is used; ``file``: the file must be mended or removed.
+        kind: ``box``: the object is left out and the rest is used; ``file``: the file must be mended or removed;
+            ``warning``: used as it is, but likely a mistake.
+        line: of the file, from 1, where it has lines.
+        entry: in a JSON file, such as ``annotations[12]``, from 0.
+        box: as the file gives it, where it is about one.
     """
 
     file: str
     what: str
-    kind: Literal["box", "file"]
+    kind: Literal["box", "file", "warning"]
+    line: int | None = None
+    entry: str = ""
+    box: Box | None = None
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.what}"
+        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        return f"{place}: {self.entry}: {self.what}" if self.entry else f"{place}: {self.what}"
 
 
 def refuse_faulty_files(faults: Sequence[Fault], dataset: str) -> None:
@@ -36,15 +46,23 @@ def refuse_faulty_files(faults: Sequence[Fault], dataset: str) -> None:
     Raises:
         InputError: a file is missing or unreadable.
     """
+    advice = f"list all: python detection/check.py --dataset {dataset}"
     files = [fault for fault in faults if fault.kind == "file"]
     if files:
         rest = f", and {len(files) - 1} more" if len(files) > 1 else ""
-        raise InputError(f"{files[0]}{rest}; list all: python detection/check.py --dataset {dataset}")
-    if faults:
-        logger.warning(
-            "%d boxes are left out, the first: %s; list all: python detection/check.py --dataset %s",
-            len(faults), faults[0], dataset,
-        )  # fmt: skip
+        raise InputError(f"{files[0]}{rest}; {advice}")
+    boxes = [fault for fault in faults if fault.kind == "box"]
+    if boxes:
+        logger.warning("%s left out, the first: %s; %s", count_of(len(boxes), "object"), boxes[0], advice)
+    warnings = [fault for fault in faults if fault.kind == "warning"]
+    if warnings:
+        logger.warning("%s, the first: %s; %s", count_of(len(warnings), "likely mistake"), warnings[0], advice)
+
+
+def count_of(number: int, noun: str) -> str:
+    """``1 box``, ``2 boxes``."""
+    ending = "" if number == 1 else "es" if noun.endswith("x") else "s"
+    return f"{number} {noun}{ending}"
 
 
 def box_fault(box: Sequence[float], width: int, height: int) -> str | None:
@@ -60,7 +78,7 @@ def box_fault(box: Sequence[float], width: int, height: int) -> str | None:
     return None
 
 
-def clipped(box: Sequence[float], width: int, height: int) -> tuple[float, float, float, float]:
+def clipped(box: Sequence[float], width: int, height: int) -> Box:
     """The part of a box inside its image."""
     x1, y1, x2, y2 = box
     return max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))

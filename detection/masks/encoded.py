@@ -45,6 +45,13 @@ class EncodedMasks:
         """One mask as pycocotools takes it."""
         return {"size": list(size), "counts": self.counts(number)}
 
+    def extent(self, number: int, size: Size) -> NDArray[np.float64]:
+        """The box of one mask, [4], half-open; all zeros of an empty one."""
+        from pycocotools import mask
+
+        x, y, width, height = mask.toBbox(self.to_coco(number, size))
+        return np.array([x, y, x + width, y + height], np.float64)
+
     def dense(self, number: int, size: Size) -> NDArray[np.bool_]:
         """One mask, [H, W]."""
         from pycocotools import mask

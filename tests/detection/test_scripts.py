@@ -142,22 +142,22 @@ def test_the_check_lists_faults(tmp_path: Path, capsys: pytest.CaptureFixture[st
     folder = write_voc_folder(tmp_path / "v", {f"p{n}": [("cat", (5, 5, 40, 45))] for n in range(12)})
     (folder / "ImageSets/Main").mkdir(parents=True)
     (folder / "ImageSets/Main/train.txt").write_text("\n".join(f"p{n}" for n in range(12)))
-    assert check.main(["--dataset", f"voc:{folder}"]) == 0
-    assert "0 boxes are left out, 0 files are faulty" in capsys.readouterr().out
+    assert check.main(["--dataset", f"voc:{folder}", "--split", "train"]) == 0
+    assert "left out: 0 objects; to be mended: 0 files; 0 likely mistakes" in capsys.readouterr().out
     (folder / "JPEGImages/p1.png").write_bytes(b"nothing")
     text = (folder / "Annotations/p2.xml").read_text()
     (folder / "Annotations/p2.xml").write_text(text.replace("<xmax>40", "<xmax>5"))
-    assert check.main(["--dataset", f"voc:{folder}"]) == 1
+    assert check.main(["--dataset", f"voc:{folder}", "--split", "train"]) == 1
     output = capsys.readouterr()
     assert "file  p1.png: not a JPEG" in output.out
-    assert "box  Annotations/p2.xml: cat: box (5, 5, 5, 45) has no area" in output.out
-    assert "1 boxes are left out, 1 files are faulty" in output.out
+    assert "box  Annotations/p2.xml:1: cat: box (5, 5, 5, 45) has no area" in output.out
+    assert "left out: 1 object; to be mended: 1 file; 0 likely mistakes" in output.out
     assert "must be mended" in output.err
 
 
 def test_scenes_are_written_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert write_digits.main(["--output", str(tmp_path / "d"), "--limit", "2"]) == 0
-    assert {path.name for path in (tmp_path / "d").iterdir()} == {"coco", "voc"}
+    assert {path.name for path in (tmp_path / "d").iterdir()} == {"coco", "voc", "yolo"}
     assert len(list((tmp_path / "d/coco/test").iterdir())) == 2
 
 
