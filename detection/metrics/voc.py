@@ -104,7 +104,20 @@ def _judge(
 
 def pairwise_iou(a: Floats, b: Floats) -> Floats:
     """[N, 4], [M, 4] half-open -> [N, M]."""
+    common = _common(a, b)
+    union = _areas(a)[:, None] + _areas(b)[None] - common
+    return np.asarray(common / np.maximum(union, 1e-12))
+
+
+def share_within(a: Floats, b: Floats) -> Floats:
+    """[N, 4], [M, 4] half-open -> [N, M]: which part of each of ``a`` lies in each of ``b``."""
+    return np.asarray(_common(a, b) / np.maximum(_areas(a)[:, None], 1e-12))
+
+
+def _common(a: Floats, b: Floats) -> Floats:
     low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
-    common = np.clip(high - low, 0, None).prod(-1)
-    areas = (a[:, 2:] - a[:, :2]).prod(-1)[:, None] + (b[:, 2:] - b[:, :2]).prod(-1)[None]
-    return np.asarray(common / np.maximum(areas - common, 1e-12))
+    return np.asarray(np.clip(high - low, 0, None).prod(-1))
+
+
+def _areas(boxes: Floats) -> Floats:
+    return np.asarray((boxes[:, 2:] - boxes[:, :2]).prod(-1))
