@@ -159,9 +159,7 @@ def have_masks(found: Sequence[Detections]) -> bool:
     return kinds.pop() if kinds else any(detections.masks is not None for detections in found)
 
 
-def diagnose(
-    found: Sequence[Detections], annotations: Annotations, thresholds: Sequence[float] = ()
-) -> Diagnosis:
+def diagnose(found: Sequence[Detections], annotations: Annotations, thresholds: Sequence[float] = ()) -> Diagnosis:
     """What goes wrong, and how much.
 
     Args:

@@ -55,6 +55,7 @@ class Verdicts:
     """Of D detections of one image, best first, and its G objects.
 
     Attributes:
+        order: [D] which of the given detections each is.
         scores, labels: [D].
         kinds: [D] int8, ``Kind``.
         objects: [D] the object that it takes, or that the error of localisation or classification lies on; else -1.
@@ -62,6 +63,7 @@ class Verdicts:
         missed: [G] as ``Kind`` says.
     """
 
+    order: Integers
     scores: Floats
     labels: Integers
     kinds: NDArray[np.int8]
@@ -115,7 +117,8 @@ def judge(detections: Detections, truth: Objects) -> Verdicts:
         kinds[wrong] = Kind.BACKGROUND
     touched = np.zeros(len(counted), bool)
     touched[objects[objects >= 0]] = True
-    return Verdicts(matches.scores, matches.labels, kinds, objects, matches.found, counted & ~touched)
+    missed = counted & ~touched
+    return Verdicts(matches.order, matches.scores, matches.labels, kinds, objects, matches.found, missed)
 
 
 def break_down(found: Sequence[Detections], annotations: Annotations) -> ErrorBreakdown:
@@ -190,5 +193,5 @@ def _collect(found: Sequence[Detections], annotations: Annotations) -> _Rows:
         parts.append((verdicts.scores, verdicts.labels, verdicts.kinds, objects))
     if not parts:
         parts.append((np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.int8), np.zeros(0, np.int64)))
-    columns = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return _Rows(*columns, all_found, all_missed, annotations.objects.labels)
+    scores, labels, kinds, owners = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return _Rows(scores, labels, kinds, owners, all_found, all_missed, annotations.objects.labels)

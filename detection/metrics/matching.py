@@ -22,6 +22,7 @@ class Matches:
     """D detections of one image, best first, against its G objects.
 
     Attributes:
+        order: [D] which of the given detections each is.
         scores, labels: [D].
         objects: [D] the object that each finds, -1 where it finds none.
         excused: [D] whether it lies on an ignored object of its class: neither right nor wrong.
@@ -29,6 +30,7 @@ class Matches:
         same: [D, G] whether their classes are the same.
     """
 
+    order: Integers
     scores: Floats
     labels: Integers
     objects: Integers
@@ -74,7 +76,7 @@ def match(detections: Detections, truth: Objects, threshold: float = 0.5) -> Mat
     if truth.ignored.any():
         covered = share_within(boxes, truth.boxes[truth.ignored]) >= threshold
         excused = (objects < 0) & (covered & same[:, truth.ignored]).any(1)
-    return Matches(scores[order], labels, objects, excused, overlaps, same)
+    return Matches(order, scores[order], labels, objects, excused, overlaps, same)
 
 
 def _take(allowed: Floats) -> Integers:

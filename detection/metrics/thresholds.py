@@ -19,7 +19,7 @@ class OperatingPoint:
 
     Attributes:
         threshold: detections with at least this score are kept.
-        f1, precision, recall: of what is kept; 0 where nothing right is found, NaN for a class without objects.
+        f1, precision, recall: of what is kept; 0 where nothing right is found, -1 for a class without objects.
     """
 
     threshold: float
@@ -36,7 +36,7 @@ def best_point(curve: ClassCurve) -> OperatingPoint:
     together. Without objects, or where none is found, it is 0.5.
     """
     if not curve.objects:
-        return OperatingPoint(DEFAULT, *[float("nan")] * 3)
+        return OperatingPoint(DEFAULT, -1.0, -1.0, -1.0)
     scores = curve.scores
     last = np.flatnonzero(np.append(scores[1:] < scores[:-1], True)) if len(scores) else np.zeros(0, np.int64)
     precision, recall = curve.precision[last], curve.recall[last]
