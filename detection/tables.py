@@ -97,7 +97,7 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(row[place]) for row in rows if len(row) > place) for place in range(len(rows[0]))]
     return [
         "  ".join(
-            f"{cell:<{width}}" if not place else f"{cell:>{max(width, 9)}}"
+            f"{cell:<{width}}" if not place else f"{cell:>{max(width, 7)}}"
             for place, (cell, width) in enumerate(zip(row, widths, strict=False))
         ).rstrip()
         for row in rows

@@ -39,14 +39,15 @@ def best_point(curve: ClassCurve) -> OperatingPoint:
         return OperatingPoint(DEFAULT, -1.0, -1.0, -1.0)
     scores = curve.scores
     last = np.flatnonzero(np.append(scores[1:] < scores[:-1], True)) if len(scores) else np.zeros(0, np.int64)
-    precision, recall = curve.precision[last], curve.recall[last]
-    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    hits = np.rint(curve.recall[last] * curve.objects)
+    f1 = 2 * hits / (last + 1 + curve.objects)  # from whole numbers, so that equals are equal
     if not f1.any():
         return OperatingPoint(DEFAULT, 0.0, 0.0, 0.0)
     best = int(f1.argmax())
     following = float(scores[last[best + 1]]) if best + 1 < len(last) else 0.0
-    threshold = (float(scores[last[best]]) + following) / 2
-    return OperatingPoint(threshold, float(f1[best]), float(precision[best]), float(recall[best]))
+    chosen = int(last[best])
+    threshold = (float(scores[chosen]) + following) / 2
+    return OperatingPoint(threshold, float(f1[best]), float(curve.precision[chosen]), float(curve.recall[chosen]))
 
 
 def best_thresholds(curves: Sequence[ClassCurve]) -> tuple[float, ...]:
