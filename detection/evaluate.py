@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backbones.running.command_line import CommandOptions, option, run_command
+from detection.data.names import HELP
 
 if TYPE_CHECKING:
     from detection.data.annotations import DetectionData
@@ -39,8 +40,11 @@ class EvaluationOptions(CommandOptions):
     results: str | None = option(
         None, "score this COCO results file of any program, in place of a model", group="model", metavar="FILE.json"
     )
-    dataset: str = option("digits", "digits, voc:DIR or coco:DIR", group="data")
+    dataset: str = option("digits", HELP, group="data")
     split: str = option("val", "which part of it", group="data")
+    data_dir: str | None = option(None, "where named sets lie (by default $DATA_DIR or data)", group="data",
+                                  metavar="DIR")  # fmt: skip
+    masks: bool | None = option(None, "score masks, too (by default where model and data have them)", group="data")
     refine: bool | None = option(None, "box refinement (by default as the model says)", group="test time")
     vote: float | None = option(None, "box voting among boxes with this IoU; 0 for none", group="test time",
                                 metavar="IOU")  # fmt: skip
@@ -143,10 +147,20 @@ def _read_results(options: EvaluationOptions) -> tuple[DetectionData, Sequence[D
 
 
 def _read_data(options: EvaluationOptions, masks: bool) -> DetectionData:
+    """The split, with masks if they are wanted; data without any is read for its boxes, unless ``--masks`` is given."""
+    from backbones.errors import InputError
+    from backbones.running.progress import logger
     from detection.data.datasets import read_dataset
     from detection.data.faults import refuse_faulty_files
 
-    data, faults = read_dataset(options.dataset, options.split)
+    masks = masks if options.masks is None else options.masks
+    try:
+        data, faults = read_dataset(options.dataset, options.split, masks=masks, data_dir=options.data_dir)
+    except InputError as error:
+        if not masks or options.masks:
+            raise
+        data, faults = read_dataset(options.dataset, options.split, data_dir=options.data_dir)
+        logger.warning("masks are not scored: %s", error)
     refuse_faulty_files(faults, options.dataset)
     return data
 

@@ -14,15 +14,15 @@ import numpy as np
 from backbones.errors import InputError
 from backbones.images import Size
 from detection.data.annotations import Annotations
+from detection.data.segmentations import UnusableMaskError, encode_segmentation
 from detection.detections import Detections
-from detection.masks.compressed import CompressedMasks, decompress
+from detection.masks.compressed import CompressedMasks
 from detection.masks.encoded import EncodedMasks
-from detection.masks.run_length import RunLengthMasks
 
 
 def load_results(path: Path) -> list[Any]:
     """The entries of a results file: ``image_id``, ``category_id``, ``score``, and ``bbox`` (x, y, width, height) or
-    ``segmentation`` (run lengths, compressed or not).
+    ``segmentation`` (run lengths, compressed or not, or polygons).
 
     Raises:
         InputError: it is no JSON list.
@@ -70,8 +70,8 @@ def as_detections(entries: Sequence[Any], annotations: Annotations, path: Path) 
         items = sorted(by_image.pop(image, []), key=lambda item: -float(item["score"]))
         try:
             found.append(_detections(items, labels, annotations.size(image), masked))
-        except ValueError as error:
-            raise InputError(f"{path}: image {annotations.image_ids[image]}: {error}") from error
+        except UnusableMaskError as error:
+            raise InputError(f"{path}: image {annotations.image_ids[image]}: a detection: {error}") from error
     return found
 
 
@@ -110,30 +110,16 @@ def _listing(labels: Mapping[int, int]) -> str:
 
 
 def _detections(items: list[Mapping[str, Any]], labels: Mapping[int, int], size: Size, masked: bool) -> Detections:
-    """Of one image. Raises ValueError for masks that are not of its size or not well-formed."""
+    """Of one image; an ``UnusableMaskError`` says which masks are not of its size or not well-formed."""
     masks = None
     if masked:
-        masks = CompressedMasks(size, EncodedMasks.join([_counts(item["segmentation"], size) for item in items]))
+        texts = [encode_segmentation(item["segmentation"], size, empty=True) for item in items]
+        masks = CompressedMasks(size, EncodedMasks.join(texts))
     boxes = np.array([item.get("bbox") or _around(masks, row) for row, item in enumerate(items)], np.float64)
     boxes = boxes.reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     scores = np.array([item["score"] for item in items], np.float64)
     return Detections(boxes, scores, np.array([labels[item["category_id"]] for item in items], np.int64), masks)
-
-
-def _counts(segmentation: Any, size: Size) -> bytes:
-    """COCO's compressed text, once it is known that pycocotools can read it."""
-    if not isinstance(segmentation, dict) or segmentation.get("size") != list(size):
-        raise ValueError(f"a segmentation that is not run lengths of size {list(size)}")
-    counts = segmentation.get("counts")
-    if isinstance(counts, str):
-        text = counts.encode("ascii", "replace")
-        decompress(text, size)
-        return text
-    runs = np.array(counts if isinstance(counts, list) else [], dtype=object)
-    if not len(runs) or not all(type(run) is int and run >= 0 for run in runs) or sum(runs) != size[0] * size[1]:
-        raise ValueError(f"run lengths that do not fill {size[1]} x {size[0]} pixels")
-    return CompressedMasks.of(RunLengthMasks(size, (runs.astype(np.int64),))).encoded.counts(0)
 
 
 def _around(masks: CompressedMasks | None, row: int) -> list[float]:

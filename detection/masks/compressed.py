@@ -16,16 +16,15 @@ _LONGEST = 7
 """Characters of one number: 35 bits, more than any picture has pixels."""
 
 
-def decompress(counts: bytes, size: Size) -> Runs:
-    """The runs that COCO's compressed text states.
+def decompress(counts: bytes) -> Runs:
+    """The runs that COCO's compressed text states, whatever they add up to.
 
     Args:
         counts: six bits a character from 48 on; five of a number, lowest first, and whether more follow. From the
-            third run on, the number is the difference from the run before the last.
-        size: (height, width) of the picture, which the runs must fill.
+            fourth run on, the number is the difference from the run before the last.
 
     Raises:
-        ValueError: it is not well-formed, or of another size.
+        ValueError: it is not well-formed.
     """
     digits = np.frombuffer(counts, np.uint8).astype(np.int64) - 48
     if not len(digits) or digits.min() < 0 or digits.max() > 63 or digits[-1] & 32:
@@ -40,8 +39,6 @@ def decompress(counts: bytes, size: Size) -> Runs:
     runs[negative] -= 1 << (5 * (ends - starts))[negative]
     runs[1::2] = np.cumsum(runs[1::2])
     runs[2::2] = np.cumsum(runs[2::2])
-    if runs.min() < 0 or runs.sum() != size[0] * size[1]:
-        raise ValueError(f"run lengths that do not fill {size[1]} x {size[0]} pixels")
     return runs
 
 
@@ -69,7 +66,7 @@ class CompressedMasks:
     def __getitem__(self, chosen: Any) -> RunLengthMasks:
         """Those that a slice, or an array of indices or of booleans, chooses."""
         numbers = np.atleast_1d(np.arange(len(self))[chosen])
-        return RunLengthMasks(self.size, tuple(decompress(self.encoded.counts(n), self.size) for n in numbers))
+        return RunLengthMasks(self.size, tuple(decompress(self.encoded.counts(n)) for n in numbers))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return self[:].__array__(dtype, copy)

@@ -58,12 +58,10 @@ def test_masks_wait_compressed_and_come_out_as_they_were() -> None:
         assert (np.asarray(part[chosen].masks) == np.asarray(whole.masks)[chosen]).all()
 
 
-@pytest.mark.parametrize(
-    "counts", [b"", b"\x00", b"0`", b"ppppppp1", b"1" * 40, b"0", b"\xff\xff", b"hN1", b"5o0", b"PP" * 9, b"n" * 9]
-)
+@pytest.mark.parametrize("counts", [b"", b"\x00", b"/", b"0q", b"\xff\xff", b"P" * 7 + b"1", b"PP"])
 def test_damaged_masks_are_refused(counts: bytes) -> None:
-    with pytest.raises(ValueError, match="run lengths"):
-        decompress(counts, (9, 11))
+    with pytest.raises(ValueError, match="not COCO's"):
+        decompress(counts)
 
 
 def _one_of_two(rank: int, place: str) -> None:

@@ -53,6 +53,8 @@ def test_masks_alone_bring_their_boxes(tmp_path: Path) -> None:
     again = read(tmp_path, entries, annotations)
     boxes = np.concatenate([part.boxes for part in again])
     assert sorted(map(tuple, boxes.tolist())) == sorted((x, y, x + w, y + h) for x, y, w, h in expected)
+    entries[0]["segmentation"] = [[1, 1, 9, 1, 9, 9]]
+    assert sum(len(part) for part in read(tmp_path, entries, annotations)) == len(entries)
     assert all((np.asarray(a.masks).sum() == np.asarray(b.masks).sum()) for a, b in zip(found, again, strict=True))
 
 
@@ -82,12 +84,12 @@ GOOD: dict[str, Any] = {"image_id": 50, "category_id": 7, "score": 0.5, "bbox": 
         ([{**GOOD, "bbox": [1, 2, float("inf"), 4]}], "is not x, y, width, height"),
         ([{key: GOOD[key] for key in ("image_id", "category_id", "score")}], "neither bbox nor segmentation"),
         ([GOOD, {**GOOD, "segmentation": {}}], "entry 1: has a segmentation, the first has none"),
-        ([{**GOOD, "segmentation": [[1, 2, 3, 4, 5, 6]]}], "image 50: a segmentation that is not run lengths of size"),
-        ([{**GOOD, "segmentation": {"size": [9, 9], "counts": "0"}}], "image 50: a segmentation that is not"),
-        ([{**GOOD, "segmentation": {"size": None, "counts": "ppp"}}], "image 50: not COCO's compressed run lengths"),
-        ([{**GOOD, "segmentation": {"size": None, "counts": [1, 2]}}], "image 50: run lengths that do not fill"),
-        ([{**GOOD, "segmentation": {"size": None, "counts": [-1, 1]}}], "image 50: run lengths that do not fill"),
-        ([{**GOOD, "segmentation": {"size": None, "counts": 7}}], "image 50: run lengths that do not fill"),
+        ([{**GOOD, "segmentation": {}}], "image 50: a detection: has no mask"),
+        ([{**GOOD, "segmentation": [[1, 2, 3, 4]]}], "image 50: a detection: its mask has a polygon of less"),
+        ([{**GOOD, "segmentation": {"size": [9, 9], "counts": "0"}}], r"its mask has size \[9, 9\], the picture"),
+        ([{**GOOD, "segmentation": {"size": None, "counts": "ppp"}}], "its mask's run lengths are not COCO's"),
+        ([{**GOOD, "segmentation": {"size": None, "counts": 7}}], "its mask's run lengths are not COCO's"),
+        ([{**GOOD, "segmentation": {"size": None, "counts": [1, 2]}}], "its mask's run lengths do not add up"),
     ],
 )
 def test_other_files_are_refused(content: Any, message: str, tmp_path: Path) -> None:
