@@ -52,7 +52,7 @@ def write_report(
     report.heading("Confused classes")
     with report.row():
         if len(data.classes) <= MATRIX_CLASSES:
-            matrix = _confusion_matrix(confused, data.classes)
+            matrix = plot_confusion(confused, data.classes)
             report.plot(matrix, "Pictures of a row's class taken for a column's", plots / "confusion.png")
         report.plot(_class_bars(confused, data.classes), "Error of each class, the worst first", plots / "classes.png")
     pairs = most_confused(confused, data.classes)
@@ -135,7 +135,8 @@ def _add_curves(report: Report, records: Sequence[Mapping[str, Any]], plots: Pat
         report.plot(plot_records(records, ["learning_rate"], "learning rate"), "", plots / "learning_rate.png")
 
 
-def _confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str]) -> Any:
+def plot_confusion(counts: NDArray[np.int64], classes: Sequence[str]) -> Any:
+    """Counts of a row's class taken for a column's; the shade is the share of the row."""
     figure, axis = new_figure(6.4, 5.6)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)

@@ -21,6 +21,7 @@ def draw_detections(
     classes: Sequence[str],
     truth: Sequence[Sequence[float]] = (),
     enlarge: int = 1,
+    colors: Sequence[Color] | None = None,
 ) -> Picture:
     """A copy of the picture with every detection on it.
 
@@ -30,6 +31,7 @@ def draw_detections(
         classes: names in the order of the labels.
         truth: boxes [n, 4] to draw in white below, such as annotations.
         enlarge: draw on a picture so many times larger, where labels would hide small ones.
+        colors: of each detection, in place of that of its class.
     """
     height, width = picture.shape[:2]
     image = Image.fromarray(resize(picture, (height * enlarge, width * enlarge))).copy()
@@ -37,12 +39,13 @@ def draw_detections(
     for box in truth:
         _outline(draw, [edge * enlarge for edge in box], (255, 255, 255), image.size)
     size = max(11, round(min(image.size) / 38))
+    colors = [class_color(int(label)) for label in found.labels] if colors is None else colors
     for number in reversed(range(len(found))):
         label = int(found.labels[number])
         box = [float(edge) * enlarge for edge in found.boxes[number]]
-        _outline(draw, box, class_color(label), image.size)
+        _outline(draw, box, colors[number], image.size)
         text = f"{classes[label]} {float(found.scores[number]):.2f}"
-        _label(draw, box, text, class_color(label), size, image.size)
+        _label(draw, box, text, colors[number], size, image.size)
     return np.asarray(image)
 
 

@@ -1,6 +1,8 @@
 #!/usr/bin/env python
 """Score a detector, trained or exported, on COCO, VOC, your own data, or the built-in digits."""
 
+from __future__ import annotations
+
 import os
 import sys
 
@@ -9,14 +11,24 @@ if __package__ in (None, ""):  # run as a script: the project's root, not this f
     sys.path[:] = [os.path.dirname(_here)] + [p for p in sys.path if os.path.abspath(p or ".") != _here]
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from backbones.running.command_line import CommandOptions, option, run_command
+from detection.data.names import HELP
+
+if TYPE_CHECKING:
+    from detection.data.annotations import DetectionData
+    from detection.detections import Detections
+    from detection.evaluation import Diagnosis, Evaluation
+    from detection.inference_switches import Switches
 
 EXAMPLES = (
     "python detection/evaluate.py --model runs/digits-resnet20 --dataset digits --split test",
     "python detection/evaluate.py --model model.onnx --dataset voc:my/VOC --split test --output metrics.json",
+    "python detection/evaluate.py --model runs/mine --dataset voc:my/VOC --split val --store-thresholds",
+    "python detection/evaluate.py --results results.json --dataset coco:data/coco --split val2017",
 )
 
 
@@ -25,8 +37,22 @@ class EvaluationOptions(CommandOptions):
     """What to score, on what."""
 
     model: str = option("", "a run folder, a .safetensors or an .onnx file", group="model")
-    dataset: str = option("digits", "digits, voc:DIR or coco:DIR", group="data")
+    results: str | None = option(
+        None, "score this COCO results file of any program, in place of a model", group="model", metavar="FILE.json"
+    )
+    dataset: str = option("digits", HELP, group="data")
     split: str = option("val", "which part of it", group="data")
+    data_dir: str | None = option(None, "where named sets lie (by default $DATA_DIR or data)", group="data",
+                                  metavar="DIR")  # fmt: skip
+    masks: bool | None = option(None, "score masks, too (by default where model and data have them)", group="data")
+    refine: bool | None = option(None, "box refinement (by default as the model says)", group="test time")
+    vote: float | None = option(None, "box voting among boxes with this IoU; 0 for none", group="test time",
+                                metavar="IOU")  # fmt: skip
+    soft_nms: float | None = option(None, "soft suppression of this width; 0 for hard", group="test time",
+                                    metavar="SIGMA")  # fmt: skip
+    nms: float | None = option(None, "suppress boxes of one class that overlap more", group="test time", metavar="IOU")
+    max_detections: int | None = option(None, "of each picture", group="test time")
+    test_shorter: int | None = option(None, "the shorter side, in pixels", group="test time")
     batch_size: int = option(8, "pictures at once", group="machine")
     device: str = option("auto", "auto, cpu, cuda or cuda:N", group="machine")
     precision: str = option("fp32", "of a trained model", group="machine", choices=("fp32", "bf16", "fp16"))
@@ -37,49 +63,143 @@ class EvaluationOptions(CommandOptions):
         None, "write the detections as a COCO results file", group="output", metavar="FILE.json"
     )
     report: str | None = option(None, "write a report with curves and pictures", group="output", metavar="FILE.html")
+    store_thresholds: bool = option(
+        False, "keep each class's score of the best F1 in the weights, for predict and server", group="output"
+    )
 
 
 def run(options: EvaluationOptions) -> None:
-    """Evaluate, print a table, and write what is asked for."""
-    from backbones.errors import InputError
+    """Evaluate, print tables, and write what is asked for."""
     from backbones.running import distributed
-    from backbones.running.atomic_write import write_json
-    from backbones.running.precision import choose_device, warn_of_emulation
-    from backbones.running.progress import progress, start_logging
-    from deploy.models import open_detector
-    from detection.data.datasets import read_dataset
-    from detection.data.faults import refuse_faulty_files
-    from detection.evaluation import detect_all, score
-    from detection.metrics.coco import as_coco_results
-    from detection.report import write_report
+    from backbones.running.precision import choose_device
+    from backbones.running.progress import start_logging
+    from detection.evaluation import diagnose, score
 
-    if not options.model:
-        raise InputError("give --model: a run folder, a .safetensors or an .onnx file")
+    _check(options)
     device = choose_device(options.device)
     with distributed.process_group(device):
         start_logging(options.quiet)
-        warn_of_emulation(device, options.precision)
-        detector = open_detector(options.model, options.device, options.precision)
-        data, faults = read_dataset(options.dataset, options.split)
-        refuse_faulty_files(faults, options.dataset)
-        annotations = data.annotations.relabelled(detector.classes)
-        with progress("detecting", len(distributed.share_of(len(data))), quiet=options.quiet) as bar:
-            found = detect_all(detector.predict_each, data, options.batch_size, bar.advance)
+        data, found, thresholds = _read_results(options) if options.results else _detect(options)
         if not distributed.is_main():
             return
-        evaluation = score(found, annotations, options.eval_backend)
-    for name, value in {**evaluation.metrics, **evaluation.per_class}.items():
-        print(f"{name:<14} {value:.4f}" if value >= 0 else f"{name:<14} no ground truth")
+        evaluation = score(found, data.annotations, options.eval_backend)
+    if options.store_thresholds:
+        thresholds = evaluation.best_thresholds
+    diagnosis = diagnose(found, data.annotations, thresholds)
+    _print(options, evaluation, diagnosis)
+    _write(options, data, found, evaluation, diagnosis)
+
+
+def _check(options: EvaluationOptions) -> None:
+    """Refuse what does not go together, before anything is read."""
+    from backbones.errors import InputError
+    from deploy.models import EXPORTED
+
+    if bool(options.model) == bool(options.results):
+        raise InputError("give --model: a run folder, a .safetensors or an .onnx file; or --results FILE.json")
+    given = _switches(options).given() + (["--store-thresholds"] if options.store_thresholds else [])
+    if given and options.results:
+        raise InputError(f"{', '.join(given)}: only with --model")
+    if given and Path(options.model).suffix in EXPORTED:
+        raise InputError(f"{', '.join(given)}: fixed in an exported model; use the trained one, or export it again")
+
+
+def _switches(options: EvaluationOptions) -> Switches:
+    from detection.inference_switches import Switches
+
+    return Switches(
+        refine=options.refine,
+        vote=options.vote,
+        soft_nms=options.soft_nms,
+        nms=options.nms,
+        max_detections=options.max_detections,
+        test_shorter=options.test_shorter,
+    )
+
+
+def _detect(options: EvaluationOptions) -> tuple[DetectionData, Sequence[Detections], tuple[float, ...]]:
+    """The data labelled as the model labels it, what the model finds, and its own thresholds."""
+    from backbones.running import distributed
+    from backbones.running.precision import choose_device, warn_of_emulation
+    from backbones.running.progress import progress
+    from deploy.models import open_detector
+    from detection.evaluation import detect_all
+    from detection.inference_switches import with_switches
+
+    warn_of_emulation(choose_device(options.device), options.precision)
+    detector = open_detector(options.model, options.device, options.precision)
+    detector.settings = with_switches(detector.settings, _switches(options))
+    data = _read_data(options, masks=detector.settings.masks is not None)
+    data = replace(data, annotations=data.annotations.relabelled(detector.classes))
+    with progress("detecting", len(distributed.share_of(len(data))), quiet=options.quiet) as bar:
+        found = detect_all(detector.predict_each, data, options.batch_size, bar.advance)
+    return data, found, detector.settings.score_thresholds
+
+
+def _read_results(options: EvaluationOptions) -> tuple[DetectionData, Sequence[Detections], tuple[float, ...]]:
+    """The data, what a results file says was found, and no thresholds."""
+    from detection.data.coco_results import as_detections, have_segmentation, load_results
+
+    path = Path(options.results or "")
+    entries = load_results(path)
+    data = _read_data(options, masks=have_segmentation(entries))
+    return data, as_detections(entries, data.annotations, path), ()
+
+
+def _read_data(options: EvaluationOptions, masks: bool) -> DetectionData:
+    """The split, with masks if they are wanted; data without any is read for its boxes, unless ``--masks`` is given."""
+    from backbones.errors import InputError
+    from backbones.running.progress import logger
+    from detection.data.datasets import read_dataset
+    from detection.data.faults import refuse_faulty_files
+
+    masks = masks if options.masks is None else options.masks
+    try:
+        data, faults = read_dataset(options.dataset, options.split, masks=masks, data_dir=options.data_dir)
+    except InputError as error:
+        if not masks or options.masks:
+            raise
+        data, faults = read_dataset(options.dataset, options.split, data_dir=options.data_dir)
+        logger.warning("masks are not scored: %s", error)
+    refuse_faulty_files(faults, options.dataset)
+    return data
+
+
+def _print(options: EvaluationOptions, evaluation: Evaluation, diagnosis: Diagnosis) -> None:
+    from detection.tables import describe, plain_lines
+
+    lines = plain_lines(evaluation.metrics) if options.quiet else describe(evaluation, diagnosis.errors)
+    print("\n".join(lines))
+
+
+def _write(
+    options: EvaluationOptions,
+    data: DetectionData,
+    found: Sequence[Detections],
+    evaluation: Evaluation,
+    diagnosis: Diagnosis,
+) -> None:
+    """Every file that was asked for."""
+    from backbones.running.atomic_write import write_json
+    from detection.metrics.coco import as_coco_results
+    from detection.report import write_report
+    from detection.score_thresholds import store_thresholds
+    from detection.tables import as_json
+
+    source = options.results or options.model
     if options.output:
-        result = {"model": options.model, "dataset": options.dataset, "split": options.split, "images": len(data)}
-        write_json(Path(options.output), {**result, **evaluation.metrics, "per_class": evaluation.per_class})
+        about = {"dataset": options.dataset, "split": options.split, "images": len(data)}
+        about = {"results" if options.results else "model": source, **about}
+        write_json(Path(options.output), {**about, **as_json(evaluation, diagnosis.errors)})
     if options.detections:
-        ids = annotations.image_ids.tolist()
-        write_json(Path(options.detections), as_coco_results(found, ids, annotations.category_ids))
+        ids = data.annotations.image_ids.tolist()
+        write_json(Path(options.detections), as_coco_results(found, ids, data.annotations.category_ids))
     if options.report:
-        title = f"{Path(options.model).name} on {options.dataset} {options.split}"
-        labelled = type(data)(data.name, annotations, data.pictures, data.mirrored)
-        write_report(Path(options.report), title, evaluation, found, labelled)
+        title = f"{Path(source).name} on {options.dataset} {options.split}"
+        write_report(Path(options.report), title, evaluation, found, data, diagnosis=diagnosis)
+    if options.store_thresholds:
+        path = store_thresholds(options.model, evaluation.best_thresholds)
+        print(f"thresholds of {len(evaluation.curves)} classes stored in {path}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,24 +1,32 @@
-"""``report.html`` of a detection run: losses, precision and recall, classes, best and worst pictures."""
+"""``report.html`` of a detection run: marks, classes, errors, confusion, losses, best and worst pictures."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from backbones.images import Picture
-from backbones.running.report import Report, new_figure, plot_records
+from backbones.report import MATRIX_CLASSES, most_confused, plot_confusion
+from backbones.running.report import Report, plot_records
 from detection.data.annotations import DetectionData
 from detection.detections import Detections
 from detection.drawing import draw_detections
-from detection.evaluation import Evaluation, image_quality
-from detection.metrics.coco import RECALLS, THRESHOLDS
+from detection.evaluation import Diagnosis, Evaluation, diagnose, image_quality
+from detection.metrics.confusion import BACKGROUND
+from detection.metrics.errors import Kind, judge
+from detection.plots import KIND_COLORS, class_bars, class_curves, error_bars, precision_recall
+from detection.tables import class_cells, class_header, error_rows
 
 SHOWN = 6
-SHOWN_SCORE = 0.5
 READABLE = 480  # smaller pictures are enlarged before labels are written on them
+LEGEND = (
+    "White: annotated. Green: right. Else wrong: pink a class taken for another, orange a box in the wrong place, "
+    "violet both, blue a duplicate, red where nothing is, grey on an ignored object."
+)
 
 
 def write_report(
@@ -29,6 +37,7 @@ def write_report(
     data: DetectionData,
     records: Sequence[Mapping[str, Any]] = (),
     facts: Mapping[str, Any] | None = None,
+    diagnosis: Diagnosis | None = None,
 ) -> None:
     """Write the report, and its plots as PNG in the folder ``plots`` beside it.
 
@@ -40,73 +49,92 @@ def write_report(
         data: the evaluated split.
         records: of ``metrics.jsonl``, for curves over iterations.
         facts: how the model was made.
+        diagnosis: what goes wrong; found out here if it is not given.
     """
     plots = path.parent / "plots"
+    diagnosis = diagnosis or diagnose(found, data.annotations)
     report = Report(title)
     report.heading(f"Marks on {data.name}, {len(data)} images")
     report.facts({name: value if value >= 0 else "no ground truth" for name, value in evaluation.metrics.items()})
-    report.heading("Precision, recall and classes")
-    with report.row():
-        report.plot(_precision_recall(evaluation), "All classes, by IoU threshold", plots / "precision_recall.png")
-        report.plot(_class_bars(evaluation.per_class), "COCO AP of each class", plots / "classes.png")
+    _add_classes(report, evaluation, plots)
+    _add_errors(report, diagnosis, data.annotations.classes, plots)
     if records:
         report.heading("Training")
         with report.row():
             _add_curves(report, records, plots)
-    quality = [image_quality(detections, data.annotations, image) for image, detections in enumerate(found)]
+    thresholds = diagnosis.thresholds
+    quality = [image_quality(part, data.annotations, image, thresholds) for image, part in enumerate(found)]
     order = np.argsort(quality, kind="stable").tolist()
     report.heading("Worst pictures")
-    report.paragraph(f"White: annotated. Coloured: detected with a score of at least {SHOWN_SCORE}.")
-    report.pictures(_shown(order[:SHOWN], quality, found, data), width=320)
+    report.paragraph(f"{LEGEND} Detections {_scores(thresholds)}.")
+    report.pictures([_shown(image, quality, found, data, thresholds, True) for image in order[:SHOWN]], width=320)
     report.heading("Best pictures")
-    report.pictures(_shown(order[::-1][:SHOWN], quality, found, data), width=320)
+    best = order[::-1][:SHOWN]
+    report.pictures([_shown(image, quality, found, data, thresholds, False) for image in best], width=320)
     if facts:
         report.heading("How it was made")
         report.facts(facts)
     report.write(path)
 
 
+def _add_classes(report: Report, evaluation: Evaluation, plots: Path) -> None:
+    classes = evaluation.classes()
+    report.heading("Precision, recall and classes")
+    with report.row():
+        report.plot(precision_recall(evaluation), "All classes, by IoU threshold", plots / "precision_recall.png")
+        for number, figure in enumerate(class_curves(evaluation), start=1):
+            caption = "Each class at IoU 0.5; a dot where F1 is best"
+            report.plot(figure, caption, plots / f"class_curves_{number}.png")
+        report.plot(class_bars(classes), "COCO AP of each class", plots / "classes.png")
+    report.table(class_header(evaluation), [class_cells(marks) for marks in classes])
+    report.paragraph("Score, precision and recall are those of the best F1 at IoU 0.5.")
+
+
+def _add_errors(report: Report, diagnosis: Diagnosis, classes: Sequence[str], plots: Path) -> None:
+    report.heading("Errors")
+    names = (*classes, BACKGROUND)
+    with report.row():
+        caption = "What AP50 would gain without each kind of error, and how many there are, of whatever score"
+        report.plot(error_bars(diagnosis.errors), caption, plots / "errors.png")
+        if len(classes) <= MATRIX_CLASSES:
+            caption = f"Objects of a row's class detected as a column's, {_scores(diagnosis.thresholds)}"
+            report.plot(plot_confusion(diagnosis.confusion, names), caption, plots / "confusion.png")
+    report.table(("error", "number", "AP50"), error_rows(diagnosis.errors))
+    pairs = most_confused(diagnosis.confusion, names)
+    if pairs:
+        report.paragraph("Most often confused:")
+        report.facts(pairs)
+
+
 def _add_curves(report: Report, records: Sequence[Mapping[str, Any]], plots: Path) -> None:
     losses = [name for name in records[0] if name not in ("step", "time", "learning_rate")]
     report.plot(plot_records(records, losses, "losses"), "Means between log lines", plots / "losses.png")
-    precision = plot_records(records, ["AP", "AP50", "AP75"], "average precision")
+    precision = plot_records(records, ["AP", "AP50", "AP75", "mask_AP"], "average precision")
     report.plot(precision, "On the validation split", plots / "average_precision.png")
     report.plot(plot_records(records, ["learning_rate"], "learning rate"), "", plots / "learning_rate.png")
 
 
+def _scores(thresholds: Sequence[float]) -> str:
+    least, most = min(thresholds), max(thresholds)
+    return f"with a score of at least {least:.2f}" + (f" to {most:.2f}, by class" if most > least else "")
+
+
 def _shown(
-    images: Sequence[int], quality: Sequence[float], found: Sequence[Detections], data: DetectionData
-) -> list[tuple[Picture, str]]:
-    drawn = []
-    for image in images:
-        picture = data.pictures[image]
-        picture = draw_detections(
-            picture,
-            found[image].above(SHOWN_SCORE),
-            data.annotations.classes,
-            truth=data.annotations.of(image).boxes.tolist(),
-            enlarge=max(1, READABLE // min(picture.shape[:2])),
-        )
-        drawn.append((picture, f"{data.annotations.names[image]}: {quality[image]:.0%} right"))
-    return drawn
-
-
-def _precision_recall(evaluation: Evaluation) -> Any:
-    figure, axis = new_figure(6, 3.6)
-    for threshold in (0.5, 0.75, 0.9):
-        index = int(np.argmin(abs(THRESHOLDS - threshold)))
-        precision = evaluation.coco.precision[index]
-        counted = precision[:, (precision > -1).any(0)]
-        if counted.size:
-            axis.plot(RECALLS, counted.mean(1), label=f"IoU {threshold}", linewidth=1.5)
-    axis.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
-    axis.legend(frameon=False)
-    return figure
-
-
-def _class_bars(per_class: Mapping[str, float]) -> Any:
-    names, values = list(per_class), [max(0.0, value) for value in per_class.values()]
-    figure, axis = new_figure(6, 0.6 + 0.22 * len(names))
-    axis.barh(names[::-1], values[::-1], color="#4a7fb5")
-    axis.set(xlim=(0, 1), xlabel="AP")
-    return figure
+    image: int,
+    quality: Sequence[float],
+    found: Sequence[Detections],
+    data: DetectionData,
+    thresholds: Sequence[float],
+    judged: bool,
+) -> tuple[Picture, str]:
+    """A picture with what was found in it, coloured by class or by the verdict, and its caption."""
+    picture, truth = data.pictures[image], data.annotations.of(image)
+    sure = found[image].above(thresholds)
+    colors = None
+    if judged:
+        verdicts = judge(replace(sure, masks=None), truth)
+        sure, colors = sure[verdicts.order], [KIND_COLORS[Kind(kind)] for kind in verdicts.kinds]
+    enlarge = max(1, READABLE // min(picture.shape[:2]))
+    classes = data.annotations.classes
+    drawn = draw_detections(picture, sure, classes, truth=truth.boxes.tolist(), enlarge=enlarge, colors=colors)
+    return drawn, f"{data.annotations.names[image]}: {quality[image]:.0%} right"

@@ -66,6 +66,15 @@ def gather_objects(value: Any) -> list[Any]:
     return values
 
 
+def gather_on_main(value: Any) -> list[Any]:
+    """Every process's value, in order of rank, on the main process; an empty list on the others."""
+    if world_size() == 1:
+        return [value]
+    values: list[Any] | None = [None] * world_size() if is_main() else None
+    processes.gather_object(value, values)
+    return values or []
+
+
 def copy_from_main(tensors: Iterable[Tensor]) -> None:
     """Give tensors of every process the main process's values, in place."""
     if world_size() > 1:

@@ -22,6 +22,8 @@ h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; border-bo
 figure { margin: .5rem 0; } figcaption { color: #777; font-size: .9rem; }
 img { max-width: 100%; height: auto; } .row { display: flex; flex-wrap: wrap; gap: 1rem 2.5rem; }
 .plot { background: white; border-radius: 6px; width: 500px; } .facts { columns: 20rem; column-gap: 3rem; }
+table { border-collapse: collapse; font-size: .9rem; } td, th { padding: .1rem .8rem .1rem 0; text-align: right; }
+td:first-child, th:first-child { text-align: left; } th { border-bottom: 1px solid #8884; font-weight: 600; }
 .facts div { display: flex; justify-content: space-between; gap: 1rem; } .facts span:last-child { text-align: right; }
 """
 
@@ -46,6 +48,12 @@ class Report:
             for name, value in rows.items()
         )
         self._parts.append(f"<div class='facts'>{lines}</div>")
+
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Cells under a header, the first column to the left and the others to the right."""
+        lines = [[f"<th>{html.escape(cell)}</th>" for cell in header]]
+        lines += [[f"<td>{html.escape(cell)}</td>" for cell in row] for row in rows]
+        self._parts.append(f"<table>{''.join('<tr>' + ''.join(line) + '</tr>' for line in lines)}</table>")
 
     @contextmanager
     def row(self) -> Iterator[None]:

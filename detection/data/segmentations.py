@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backbones.images import Size
+from detection.masks.compressed import decompress
 
 _FAR = 4
 """A polygon may reach so many pictures' sizes beyond the edge."""
@@ -23,12 +24,13 @@ class UnusableMaskError(ValueError):
     """Why there is no mask, in a few words."""
 
 
-def encode_segmentation(segmentation: Any, size: Size) -> bytes:
+def encode_segmentation(segmentation: Any, size: Size, *, empty: bool = False) -> bytes:
     """Polygons, uncompressed or compressed run lengths -> COCO's compressed ``counts``.
 
     Args:
         segmentation: ``[[x1, y1, x2, y2, ...], ...]``, ``{"size": [h, w], "counts": [...]}`` or the same with text.
         size: (height, width) of the picture.
+        empty: run lengths may cover no pixel, as detections' do.
 
     Raises:
         UnusableMaskError: it is absent, empty, of another size, or not well-formed.
@@ -45,7 +47,7 @@ def encode_segmentation(segmentation: Any, size: Size) -> bytes:
     runs = _uncompressed(counts) if isinstance(counts, list) else _decompressed(counts)
     if not len(runs) or runs.min() < 0 or runs.sum() != size[0] * size[1]:
         raise UnusableMaskError(f"its mask's run lengths do not add up to {size[0] * size[1]} pixels")
-    if not runs[1::2].any():
+    if not empty and not runs[1::2].any():
         raise UnusableMaskError("its mask is empty")
     if isinstance(counts, str):
         return counts.encode()
@@ -103,19 +105,7 @@ def _uncompressed(counts: list[Any]) -> NDArray[np.int64]:
 
 
 def _decompressed(counts: Any) -> NDArray[np.int64]:
-    """Run lengths from COCO's text: six bits a character, differences to the run before the last."""
-    text = counts.encode("ascii", "replace") if isinstance(counts, str) else b""
-    digits = np.frombuffer(text, np.uint8).astype(np.int64) - 48
-    if not len(digits) or digits.min() < 0 or digits.max() > 63 or digits[-1] & 32:
-        raise UnusableMaskError("its mask's run lengths are not COCO's")
-    last = np.flatnonzero(digits & 32 == 0)
-    first = np.concatenate(([0], last[:-1] + 1))
-    place = np.arange(len(digits)) - np.repeat(first, last - first + 1)
-    if place.max() > 6:  # seven characters hold more than any picture
-        raise UnusableMaskError("its mask's run lengths are not COCO's")
-    values = np.add.reduceat((digits & 31) << (5 * place), first)
-    negative = digits[last] & 16 != 0
-    values[negative] -= 1 << (5 * (last - first + 1))[negative]
-    values[1::2] = np.cumsum(values[1::2])
-    values[2::2] = np.cumsum(values[2::2])
-    return values
+    try:
+        return decompress(counts.encode("ascii", "replace") if isinstance(counts, str) else b"")
+    except ValueError:
+        raise UnusableMaskError("its mask's run lengths are not COCO's") from None

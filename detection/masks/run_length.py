@@ -46,6 +46,21 @@ class RunLengthMasks:
         flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
         return np.ascontiguousarray(flat.reshape(self.size[::-1]).T)
 
+    def cropped(self, number: int) -> tuple[int, int, NDArray[np.bool_]]:
+        """One mask without the empty rows and columns around it: its top and left, and [h, w]."""
+        runs, height = self.runs[number], self.size[0]
+        start, end = int(runs[0]), int(runs[: len(runs) // 2 * 2].sum())  # of all ones
+        left, right = start // height, -(-end // height)
+        if start >= end:
+            return 0, 0, np.zeros((0, 0), bool)
+        inner = runs[: len(runs) // 2 * 2].copy()
+        inner[0] -= left * height
+        flat = np.zeros((right - left) * height, bool)
+        flat[: end - left * height] = np.repeat(np.arange(len(inner)) % 2 == 1, inner)
+        columns = flat.reshape(right - left, height)
+        rows = np.flatnonzero(columns.any(0))
+        return int(rows[0]), left, np.ascontiguousarray(columns[:, rows[0] : rows[-1] + 1].T)
+
     def areas(self) -> NDArray[np.int64]:
         """Pixels of each mask, [D]."""
         return np.array([runs[1::2].sum() for runs in self.runs], np.int64)
@@ -53,6 +68,10 @@ class RunLengthMasks:
     def to_coco(self) -> list[dict[str, Any]]:
         """Each as COCO's uncompressed run-length encoding."""
         return [{"size": list(self.size), "counts": runs.tolist()} for runs in self.runs]
+
+    def to_compressed_coco(self) -> list[dict[str, Any]]:
+        """Each as COCO's compressed run-length encoding, with ``counts`` as text, as results files hold it."""
+        return [{"size": list(self.size), "counts": _compress(runs)} for runs in self.runs]
 
     @classmethod
     def from_dense(cls, masks: NDArray[np.bool_]) -> RunLengthMasks:
@@ -80,6 +99,22 @@ def encode_window(window: NDArray[np.bool_], top: int, left: int, size: Size) ->
     if not len(edges) or edges[-1] < height * width:  # the last run is of zeros, and there are some
         edges = np.append(edges, height * width)
     return np.diff(edges, prepend=0).astype(np.int64)
+
+
+def _compress(runs: Runs) -> str:
+    """COCO's text for runs: differences from the run before the last, in groups of five bits, lowest first.
+
+    A group is a character from 48 on; 32 more say that another follows. The last group's top bit is the sign.
+    """
+    steps = runs.copy()
+    steps[3:] -= runs[1:-2]
+    shifts = 5 * np.arange(7)  # 35 bits, more than any picture has pixels
+    groups = steps[:, None] >> shifts
+    last = (groups >> 5) == -((groups >> 4) & 1)  # what remains only repeats the sign
+    written = np.ones(groups.shape, bool)
+    written[:, 1:] = ~last[:, :-1]
+    characters = (groups & 31) + 48 + 32 * ~last
+    return str(characters[written].astype(np.uint8).tobytes(), "ascii")
 
 
 def concatenate(parts: Sequence[RunLengthMasks]) -> RunLengthMasks:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.data.annotations import Annotations
+from detection.data.annotations import Annotations, Objects
 from detection.detections import Detections
 
 Floats = NDArray[np.float64]
+_NOTHING = np.zeros(0), np.zeros(0, np.int64), np.zeros(0, bool)
 
 
 @dataclass(frozen=True)
@@ -66,52 +67,57 @@ def evaluate_voc(annotations: Annotations, found: Sequence[Detections], threshol
         found: detections of each image.
         threshold: IoU, inclusive.
     """
-    return [_class_curve(annotations, found, label, threshold) for label in range(len(annotations.classes))]
+    parts = [_judge(annotations.of(image), detections, threshold) for image, detections in enumerate(found)]
+    scores, labels, right = (np.concatenate(column) for column in zip(*parts, strict=True)) if parts else _NOTHING
+    order = np.lexsort((-scores, labels))
+    scores, labels, right = scores[order], labels[order], right[order]
+    edges = np.searchsorted(labels, np.arange(len(annotations.classes) + 1))
+    wanted = annotations.objects.labels[~annotations.objects.ignored]
+    counts = np.bincount(wanted, minlength=len(annotations.classes)).tolist()
+    curves = []
+    for first, last, objects in zip(edges[:-1], edges[1:], counts, strict=True):
+        hits = np.cumsum(right[first:last])
+        precision = hits / np.arange(1, last - first + 1)
+        curves.append(ClassCurve(scores[first:last], hits / max(objects, 1), precision, objects))
+    return curves
 
 
-def _class_curve(annotations: Annotations, found: Sequence[Detections], label: int, threshold: float) -> ClassCurve:
-    scores, right, counted, objects = [], [], [], 0
-    for image, detections in enumerate(found):
-        truth = annotations.of(image)
-        ours = truth.labels == label
-        objects += int((ours & ~truth.ignored).sum())
-        chosen = np.asarray(detections.labels) == label
-        image_scores = np.asarray(detections.scores, np.float64)[chosen]
-        order = np.argsort(-image_scores, kind="stable")
-        boxes = np.asarray(detections.boxes, np.float64)[chosen][order]
-        image_right, image_counted = _claim(boxes, truth.boxes[ours], truth.ignored[ours], threshold)
-        scores.append(image_scores[order])
-        right.append(image_right)
-        counted.append(image_counted)
-    all_scores, all_right = np.concatenate(scores), np.concatenate(right)
-    order = np.argsort(-all_scores, kind="stable")
-    order = order[np.concatenate(counted)[order]]
-    hits = np.cumsum(all_right[order])
-    return ClassCurve(all_scores[order], hits / max(objects, 1), hits / np.arange(1, len(order) + 1), objects)
-
-
-def _claim(
-    boxes: Floats, objects: Floats, difficult: NDArray[np.bool_], threshold: float
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """For detections of one image and class, best first: which are right, and which count at all."""
-    right, counted = np.zeros(len(boxes), bool), np.ones(len(boxes), bool)
-    if not len(objects):
-        return right, counted
-    claimed = np.zeros(len(objects), bool)
-    overlaps = pairwise_iou(boxes, objects)
-    for number, best in enumerate(overlaps.argmax(1)):
-        if overlaps[number, best] < threshold:
-            continue
-        if difficult[best]:
-            counted[number] = False
-        elif not claimed[best]:
-            claimed[best] = right[number] = True
-    return right, counted
+def _judge(
+    truth: Objects, detections: Detections, threshold: float
+) -> tuple[Floats, NDArray[np.int64], NDArray[np.bool_]]:
+    """Score, label and whether it is right, of those detections of one image that count; best first."""
+    scores = np.asarray(detections.scores, np.float64)
+    order = np.argsort(-scores, kind="stable")
+    scores, labels = scores[order], np.asarray(detections.labels, np.int64)[order]
+    right = np.zeros(len(order), bool)
+    if not len(order) or not len(truth.labels):
+        return scores, labels, right
+    overlaps = pairwise_iou(np.asarray(detections.boxes, np.float64)[order], truth.boxes)
+    overlaps[labels[:, None] != truth.labels[None]] = -1
+    best = overlaps.argmax(1)
+    near = overlaps.max(1) >= threshold
+    claims = np.flatnonzero(near)
+    right[claims[np.unique(best[claims], return_index=True)[1]]] = True  # of each object's claims the first
+    counted = ~(near & truth.ignored[best])
+    return scores[counted], labels[counted], right[counted]
 
 
 def pairwise_iou(a: Floats, b: Floats) -> Floats:
     """[N, 4], [M, 4] half-open -> [N, M]."""
+    common = _common(a, b)
+    union = _areas(a)[:, None] + _areas(b)[None] - common
+    return np.asarray(common / np.maximum(union, 1e-12))
+
+
+def share_within(a: Floats, b: Floats) -> Floats:
+    """[N, 4], [M, 4] half-open -> [N, M]: which part of each of ``a`` lies in each of ``b``."""
+    return np.asarray(_common(a, b) / np.maximum(_areas(a)[:, None], 1e-12))
+
+
+def _common(a: Floats, b: Floats) -> Floats:
     low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
-    common = np.clip(high - low, 0, None).prod(-1)
-    areas = (a[:, 2:] - a[:, :2]).prod(-1)[:, None] + (b[:, 2:] - b[:, :2]).prod(-1)[None]
-    return np.asarray(common / np.maximum(areas - common, 1e-12))
+    return np.asarray(np.clip(high - low, 0, None).prod(-1))
+
+
+def _areas(boxes: Floats) -> Floats:
+    return np.asarray((boxes[:, 2:] - boxes[:, :2]).prod(-1))

@@ -91,3 +91,27 @@ def test_encoded_masks_lie_in_flat_memory() -> None:
     assert len(encoded) == 7
     assert (encoded.rows(2, 5).dense(1, (13, 17)) == masks[3]).all()
     assert encoded.counts(6) == b""
+
+
+@pytest.mark.parametrize("size", [(13, 17), (1, 1), (300, 400)])
+def test_compressed_text_is_that_of_pycocotools(size: tuple[int, int]) -> None:
+    masks = random_masks(2, size=size)
+    masks[2] = np.arange(size[0])[:, None] < size[0] // 2  # runs as long as columns, differences of zero
+    for mask, item in zip(masks, RunLengthMasks.from_dense(masks).to_compressed_coco(), strict=True):
+        assert item["counts"].encode() == rle.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"]
+        assert (rle.decode(item) == mask).all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_cropped_mask_is_a_part_of_the_whole(seed: int) -> None:
+    masks = random_masks(seed)
+    masks[2:] &= np.random.default_rng(seed).random((4, *masks.shape[1:])) < 0.03
+    masks[5] = False
+    masks[5, 4, 6] = True
+    encoded = RunLengthMasks.from_dense(masks)
+    for number, mask in enumerate(masks):
+        top, left, part = encoded.cropped(number)
+        again = np.zeros_like(mask)
+        again[top : top + part.shape[0], left : left + part.shape[1]] = part
+        assert (again == mask).all()
+        assert not part.size or all(edge.any() for edge in (part[0], part[-1], part[:, 0], part[:, -1]))

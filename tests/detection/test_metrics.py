@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,59 +13,121 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pycocotools import mask as rle
 
 from backbones.errors import InputError
 from detection.agreement import agreement
 from detection.data.annotations import AnnotationBuilder, Annotations
+from detection.data.coco_results import as_detections, load_results
 from detection.detections import Detections
-from detection.evaluation import detect_all, image_quality, score
-from detection.metrics.coco import BACKENDS, NAMES, as_coco_results, as_coco_truth, evaluate_coco
-from detection.metrics.voc import area_ap, eleven_point_ap, evaluate_voc, pairwise_iou
-
-
-def made_case(seed: int, images: int = 12, classes: int = 3) -> tuple[Annotations, list[Detections]]:
-    """Objects, some ignored, and detections that hit, miss, repeat and stray; scores with ties."""
-    rng = np.random.default_rng(seed)
-    builder = AnnotationBuilder([f"class {n}" for n in range(classes)], [3 * n + 2 for n in range(classes)])
-    found = []
-    for image in range(images):
-        boxes = []
-        for _ in range(rng.integers(0, 6)):
-            corner, extent = rng.uniform(0, 300, 2), rng.uniform(5, 200, 2)
-            box = (*corner, *(corner + extent))
-            builder.add_object(box, int(rng.integers(classes)), ignored=bool(rng.random() < 0.2))
-            boxes += [np.array(box) + rng.normal(0, extent.min() / 12, 4) for _ in range(rng.integers(0, 3))]
-        boxes += [np.array([10.0, 10, 60, 60]) + rng.uniform(0, 200) for _ in range(rng.integers(0, 3))]
-        builder.add_image(f"{image}.jpg", 100 - image, (400, 500))
-        array = np.array(boxes, np.float64).reshape(-1, 4)
-        array[:, 2:] = np.maximum(array[:, 2:], array[:, :2] + 1)
-        scores = np.round(rng.random(len(array)), 1)
-        found.append(Detections(array, scores, rng.integers(classes, size=len(array))))
-    return builder.build(), found
+from detection.evaluation import score
+from detection.masks.run_length import RunLengthMasks, concatenate
+from detection.metrics.coco import BACKENDS, NAMES, as_coco_results, as_coco_truth, evaluate_coco, interpolated_ap
+from detection.metrics.voc import area_ap, eleven_point_ap, evaluate_voc, pairwise_iou, share_within
+from tests.detection.scoring_cases import made_case, made_masks
 
 
 def results_of(annotations: Annotations, found: list[Detections]) -> list[dict]:
     return as_coco_results(found, annotations.image_ids.tolist(), annotations.category_ids)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_coco_numbers_are_pycocotools_own(seed: int) -> None:
+def direct(truth: dict, results: list[dict], kind: str) -> list[float]:
+    """pycocotools as its own examples use it."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    annotations, found = made_case(seed)
     with contextlib.redirect_stdout(io.StringIO()):
         ground = COCO()
-        ground.dataset = as_coco_truth(annotations)
+        ground.dataset = truth
         ground.createIndex()
-        evaluator = COCOeval(ground, ground.loadRes(results_of(annotations, found)), "bbox")
+        evaluator = COCOeval(ground, ground.loadRes(results), kind)
         evaluator.evaluate()
         evaluator.accumulate()
         evaluator.summarize()
+    return list(evaluator.stats.tolist())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_coco_numbers_are_pycocotools_own(seed: int) -> None:
+    annotations, found = made_case(seed)
+    expected = direct(as_coco_truth(annotations), results_of(annotations, found), "bbox")
     summary = evaluate_coco(as_coco_truth(annotations), results_of(annotations, found)).summary
     assert tuple(summary) == NAMES
-    assert list(summary.values()) == evaluator.stats.tolist()
+    assert list(summary.values()) == expected
     assert 0 < summary["AP"] < 1
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("seed", range(3))
+def test_mask_numbers_are_pycocotools_own(seed: int, backend: str) -> None:
+    if backend == "hotcoco":
+        pytest.importorskip("hotcoco")
+    annotations, found = made_masks(seed)
+    truth = as_coco_truth(annotations)
+    owners = np.repeat(np.arange(len(annotations)), np.diff(annotations.first))
+    for number, (item, owner) in enumerate(zip(truth["annotations"], owners, strict=True)):
+        mask = annotations.objects.masks.dense(number, annotations.size(owner))  # type: ignore[union-attr]
+        item["segmentation"] = rle.encode(np.asfortranarray(mask.astype(np.uint8)))
+    results = [
+        {
+            "image_id": int(image), "category_id": annotations.category_ids[label], "score": float(score),
+            "segmentation": rle.encode(np.asfortranarray(mask.astype(np.uint8))),
+        }
+        for image, part in zip(annotations.image_ids, found, strict=True)
+        for label, score, mask in zip(part.labels, part.scores, np.asarray(part.masks), strict=True)
+    ]  # fmt: skip
+    expected = direct(truth, results, "segm")
+    metrics = score(found, annotations, backend).metrics
+    assert [metrics[f"mask_{name}"] for name in NAMES] == expected
+    assert metrics["mask_AP"] != metrics["AP"]
+    assert 0.2 < metrics["mask_AP50"] < 1
+
+
+def test_mask_marks_need_masks_on_both_sides() -> None:
+    annotations, found = made_masks(0)
+    assert score(found, annotations).masks is not None
+    bare = [replace(part, masks=None) for part in found]
+    assert "mask_AP" not in score(bare, annotations).metrics
+    unmasked = replace(annotations, objects=replace(annotations.objects, masks=None))
+    assert "mask_AP" not in score(found, unmasked).metrics
+    with pytest.raises(InputError, match="some detections have masks"):
+        score([*bare[:5], *found[5:]], annotations)
+    nothing = [part[:0] for part in found]
+    assert score(nothing, annotations).metrics["mask_AP"] == 0
+
+
+def test_an_object_without_a_mask_is_a_crowd_for_masks_only() -> None:
+    builder = AnnotationBuilder(("a",))
+    whole = RunLengthMasks.from_dense(np.pad(np.ones((1, 20, 20), bool), ((0, 0), (0, 20), (0, 20))))
+    counts = whole.to_compressed_coco()[0]["counts"].encode()
+    builder.add_object((0, 0, 20, 20), 0, area=400, mask=counts)
+    builder.add_object((20, 20, 40, 40), 0, area=400)
+    builder.add_image("x", 1, (40, 40))
+    other = RunLengthMasks.from_dense(np.pad(np.ones((1, 20, 20), bool), ((0, 0), (20, 0), (20, 0))))
+    boxes = np.array([[0.0, 0, 20, 20], [20, 20, 40, 40]])
+    found = Detections(boxes, np.array([0.8, 0.9]), np.zeros(2, int), concatenate([whole, other]))
+    metrics = score([found], builder.build()).metrics
+    assert (metrics["AP"], metrics["mask_AP"]) == pytest.approx((1, 1))
+    metrics = score([found[:1]], builder.build()).metrics
+    assert (metrics["mask_AP"], metrics["AP50"]) == pytest.approx((1, 51 / 101))
+
+
+def test_results_stay_as_they_were() -> None:
+    annotations, found = made_masks(1)
+    results = results_of(annotations, found)
+    before = json.dumps(results)
+    for kind in ("bbox", "segm"):
+        evaluate_coco(as_coco_truth(annotations, masks=True), results, kind)
+    assert json.dumps(results) == before
+
+
+def test_one_threshold_is_the_mean_over_recall() -> None:
+    annotations, found = made_case(4, classes=1, ignored=0)
+    curve = evaluate_voc(annotations, found)[0]
+    right = np.diff(curve.recall * curve.objects, prepend=0) > 0.5
+    best = [curve.precision[curve.recall >= point].max(initial=0) for point in np.linspace(0, 1, 101)]
+    assert interpolated_ap(right, curve.objects) == pytest.approx(np.mean(best), abs=1e-9)
+    assert interpolated_ap(np.zeros(0, bool), 3) == 0
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -186,41 +249,6 @@ def test_per_class_numbers_keep_their_names_whatever_the_ids() -> None:
     assert score(found, builder.build()).per_class == pytest.approx({"late": 1.0, "early": 0.0})
 
 
-def test_every_image_is_asked_once_and_answers_find_their_place() -> None:
-    _, found = made_case(1)
-
-    class Data:
-        pictures = range(12)
-
-        def __len__(self) -> int:
-            return 12
-
-    asked = []
-
-    def backwards(pictures: object, batch_size: int) -> object:
-        asked.extend(pictures)  # type: ignore[arg-type]
-        return ((place, found[asked[place]]) for place in reversed(range(len(asked))))
-
-    counted: list[int] = []
-    result = detect_all(backwards, Data(), 4, lambda: counted.append(1))  # type: ignore[arg-type]
-    assert all(a is b for a, b in zip(result, found, strict=True))
-    assert (asked, len(counted)) == (list(range(12)), 12)
-
-
-def test_image_quality_counts_right_wrong_and_missed() -> None:
-    builder = AnnotationBuilder(("a",))
-    builder.add_object((0, 0, 10, 10), 0)
-    builder.add_object((20, 20, 30, 30), 0)
-    builder.add_object((50, 50, 60, 60), 0, ignored=True)
-    builder.add_image("x", 1, (80, 80))
-    builder.add_image("y", 2, (80, 80))
-    annotations = builder.build()
-    boxes = np.array([[0.0, 0, 10, 10], [0, 0, 10, 10], [50, 50, 60, 60], [70, 70, 75, 75]])
-    found = Detections(boxes, np.array([0.9, 0.8, 0.7, 0.2]), np.zeros(4, int))
-    assert image_quality(found, annotations, 0) == pytest.approx(1 / 3)
-    assert image_quality(found.above(2.0), annotations, 1) == 1
-
-
 def test_agreement_counts_both_directions() -> None:
     boxes = np.array([[0.0, 0, 100, 100], [200, 200, 300, 300], [50, 50, 90, 90]])
     a = Detections(boxes, np.array([0.9, 0.5, 0.01]), np.array([0, 1, 0]))
@@ -232,6 +260,11 @@ def test_agreement_counts_both_directions() -> None:
     nothing = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
     assert agreement([nothing], [nothing]).rate == 1
     assert agreement([a], [nothing]).missing == 2
+
+
+def test_a_share_is_of_the_first_box() -> None:
+    a, b = np.array([[0.0, 0, 10, 10], [0, 0, 20, 10]]), np.array([[5.0, 0, 100, 100]])
+    assert share_within(a, b).tolist() == [[0.5], [0.75]]
 
 
 def test_detections_are_chosen_and_written() -> None:
@@ -249,6 +282,30 @@ def test_the_coco_api_reference(shared_data: Path, kind: str, backend: str) -> N
     results = json.loads((folder / f"instances_val2014_fake{kind}100_results.json").read_text())
     expected = json.loads((folder / "expected_pycocotools.json").read_text())[kind]
     assert list(evaluate_coco(truth, results, kind, backend).summary.values()) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_coco_api_reference_through_our_own_classes(shared_data: Path, backend: str, tmp_path: Path) -> None:
+    folder = shared_data / "eval_refs/cocoapi"
+    truth = json.loads((folder / "instances_val2014_100.json").read_text())
+    expected = json.loads((folder / "expected_pycocotools.json").read_text())["segm"]
+    categories = sorted(truth["categories"], key=lambda item: item["id"])
+    labels = {item["id"]: label for label, item in enumerate(categories)}
+    builder = AnnotationBuilder([item["name"] for item in categories], [item["id"] for item in categories])
+    for image in truth["images"]:
+        size = (image["height"], image["width"])
+        for item in (item for item in truth["annotations"] if item["image_id"] == image["id"]):
+            mask = rle.frPyObjects(item["segmentation"], *size)
+            counts = (rle.merge(mask) if isinstance(mask, list) else mask)["counts"]
+            x, y, w, h = item["bbox"]
+            label = labels[item["category_id"]]
+            builder.add_object((x, y, x + w, y + h), label, bool(item["iscrowd"]), item["area"], counts)
+        builder.add_image(image["file_name"], image["id"], size)
+    annotations = builder.build()
+    path = folder / "instances_val2014_fakesegm100_results.json"
+    found = as_detections(load_results(path), annotations, path)
+    metrics = score(found, annotations, backend).metrics
+    assert [metrics[f"mask_{name}"] for name in NAMES] == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("threshold", ["0.1", "0.3", "0.5", "0.75"])

@@ -71,7 +71,7 @@ def test_evaluation_prints_and_writes(
     assert evaluate.main([*map(str, arguments), "--report", str(tmp_path / "r.html")]) == 0
     text = capsys.readouterr().out
     assert "AP50 " in text
-    assert "ox             no ground truth" in text
+    assert "AP_large       no ground truth" in text
     metrics = json.loads(files["output"].read_text())
     assert set(metrics["per_class"]) == {"cat", "dog", "ox"}
     results = json.loads(files["detections"].read_text())

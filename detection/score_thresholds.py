@@ -1,0 +1,36 @@
+"""Score thresholds by class, kept in the weights file so that prediction, server and page use them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from backbones.errors import InputError
+from backbones.running.run_folder import WEIGHTS
+from backbones.weights.model_file import read_model, write_model
+
+
+def store_thresholds(source: str | Path, thresholds: Sequence[float]) -> Path:
+    """Rewrite a detector's file with these thresholds; tensors, checksum and other metadata stay.
+
+    Args:
+        source: a run folder, or a ``.safetensors`` file.
+        thresholds: the least score of each class, such as ``Evaluation.best_thresholds``.
+
+    Returns:
+        The file.
+
+    Raises:
+        InputError: it is no trained detector's file, or there are more or fewer thresholds than classes.
+    """
+    path = Path(source) / WEIGHTS if Path(source).is_dir() else Path(source)
+    if path.suffix != ".safetensors":
+        raise InputError(f"{path}: thresholds are stored in trained weights; store them there, then export again")
+    tensors, metadata = read_model(path)
+    if metadata["task"] != "detection":
+        raise InputError(f"{path}: holds a model for {metadata['task']}, not a detector")
+    if len(thresholds) != len(metadata["classes"]):
+        raise InputError(f"{path}: {len(thresholds)} thresholds for {len(metadata['classes'])} classes")
+    architecture = {**metadata["architecture"], "score_thresholds": [float(value) for value in thresholds]}
+    write_model(path, tensors, {**metadata, "architecture": architecture})
+    return path
