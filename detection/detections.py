@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
+
 
 @dataclass(frozen=True)
 class Detections:
@@ -31,13 +33,20 @@ class Detections:
         parts = (getattr(self, item.name) for item in fields(self))
         return Detections(*(None if part is None else part[chosen] for part in parts))
 
-    def above(self, threshold: float) -> Detections:
-        """Those whose score is at least ``threshold``."""
-        return self[self.scores >= threshold]
+    def above(self, threshold: float | Sequence[float]) -> Detections:
+        """Those whose score is at least ``threshold``, which is one number or one for each class."""
+        if np.ndim(threshold) == 0:
+            return self[self.scores >= threshold]
+        return self[np.asarray(self.scores) >= np.asarray(threshold)[np.asarray(self.labels)]]
 
     def to_json(self, classes: Sequence[str]) -> list[dict[str, Any]]:
-        """One dictionary for each object: class, score, and box as (x1, y1, x2, y2) in pixels."""
-        return [
+        """One dictionary for each object: class, score, box as (x1, y1, x2, y2) in pixels, and where there are masks
+        the mask in COCO's compressed form."""
+        listed: list[dict[str, Any]] = [
             {"class": classes[int(label)], "score": float(score), "box": [float(edge) for edge in box]}
             for box, score, label in zip(self.boxes, self.scores, self.labels, strict=True)
         ]
+        if self.masks is not None:
+            for item, mask in zip(listed, self.masks.to_compressed_coco(), strict=True):
+                item["mask"] = mask
+        return listed

@@ -91,3 +91,12 @@ def test_encoded_masks_lie_in_flat_memory() -> None:
     assert len(encoded) == 7
     assert (encoded.rows(2, 5).dense(1, (13, 17)) == masks[3]).all()
     assert encoded.counts(6) == b""
+
+
+@pytest.mark.parametrize("size", [(13, 17), (1, 1), (300, 400)])
+def test_compressed_text_is_that_of_pycocotools(size: tuple[int, int]) -> None:
+    masks = random_masks(2, size=size)
+    masks[2] = np.arange(size[0])[:, None] < size[0] // 2  # runs as long as columns, differences of zero
+    for mask, item in zip(masks, RunLengthMasks.from_dense(masks).to_compressed_coco(), strict=True):
+        assert item["counts"].encode() == rle.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"]
+        assert (rle.decode(item) == mask).all()
