@@ -40,10 +40,14 @@ class Detections:
         return self[np.asarray(self.scores) >= np.asarray(threshold)[np.asarray(self.labels)]]
 
     def to_json(self, classes: Sequence[str]) -> list[dict[str, Any]]:
-        """One dictionary for each object: class, score, box as (x1, y1, x2, y2) in pixels, and where there are masks
+        """One dictionary for each object: class, score, box as (x1, y1, x2, y2) in pixels (rounded), and with masks
         the mask in COCO's compressed form."""
         listed: list[dict[str, Any]] = [
-            {"class": classes[int(label)], "score": float(score), "box": [float(edge) for edge in box]}
+            {
+                "class": classes[int(label)],
+                "score": round(float(score), 4),
+                "box": [round(float(edge), 2) for edge in box],
+            }
             for box, score, label in zip(self.boxes, self.scores, self.labels, strict=True)
         ]
         if self.masks is not None:

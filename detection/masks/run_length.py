@@ -46,6 +46,21 @@ class RunLengthMasks:
         flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
         return np.ascontiguousarray(flat.reshape(self.size[::-1]).T)
 
+    def cropped(self, number: int) -> tuple[int, int, NDArray[np.bool_]]:
+        """One mask without the empty rows and columns around it: its top and left, and [h, w]."""
+        runs, height = self.runs[number], self.size[0]
+        start, end = int(runs[0]), int(runs[: len(runs) // 2 * 2].sum())  # of all ones
+        left, right = start // height, -(-end // height)
+        if start >= end:
+            return 0, 0, np.zeros((0, 0), bool)
+        inner = runs[: len(runs) // 2 * 2].copy()
+        inner[0] -= left * height
+        flat = np.zeros((right - left) * height, bool)
+        flat[: end - left * height] = np.repeat(np.arange(len(inner)) % 2 == 1, inner)
+        columns = flat.reshape(right - left, height)
+        rows = np.flatnonzero(columns.any(0))
+        return int(rows[0]), left, np.ascontiguousarray(columns[:, rows[0] : rows[-1] + 1].T)
+
     def areas(self) -> NDArray[np.int64]:
         """Pixels of each mask, [D]."""
         return np.array([runs[1::2].sum() for runs in self.runs], np.int64)
@@ -99,7 +114,7 @@ def _compress(runs: Runs) -> str:
     written = np.ones(groups.shape, bool)
     written[:, 1:] = ~last[:, :-1]
     characters = (groups & 31) + 48 + 32 * ~last
-    return characters[written].astype(np.uint8).tobytes().decode("ascii")
+    return str(characters[written].astype(np.uint8).tobytes(), "ascii")
 
 
 def concatenate(parts: Sequence[RunLengthMasks]) -> RunLengthMasks:

@@ -100,3 +100,18 @@ def test_compressed_text_is_that_of_pycocotools(size: tuple[int, int]) -> None:
     for mask, item in zip(masks, RunLengthMasks.from_dense(masks).to_compressed_coco(), strict=True):
         assert item["counts"].encode() == rle.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"]
         assert (rle.decode(item) == mask).all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_cropped_mask_is_a_part_of_the_whole(seed: int) -> None:
+    masks = random_masks(seed)
+    masks[2:] &= np.random.default_rng(seed).random((4, *masks.shape[1:])) < 0.03
+    masks[5] = False
+    masks[5, 4, 6] = True
+    encoded = RunLengthMasks.from_dense(masks)
+    for number, mask in enumerate(masks):
+        top, left, part = encoded.cropped(number)
+        again = np.zeros_like(mask)
+        again[top : top + part.shape[0], left : left + part.shape[1]] = part
+        assert (again == mask).all()
+        assert not part.size or all(edge.any() for edge in (part[0], part[-1], part[:, 0], part[:, -1]))
