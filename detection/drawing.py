@@ -46,7 +46,7 @@ def draw_detections(
     line = max(1, round(min(canvas.shape[:2]) / 250))
     if found.masks is not None:
         for number in reversed(range(len(found))):
-            _tint(canvas, *found.masks.cropped(number), colors[number], enlarge, line)
+            _tint(canvas, found.masks.cropped(number), colors[number], enlarge, line)
     image = Image.fromarray(canvas)
     draw = ImageDraw.Draw(image)
     for box in truth:
@@ -70,10 +70,10 @@ def class_color(label: int) -> Color:
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
-def _tint(canvas: Picture, top: int, left: int, mask: NDArray[np.bool_], color: Color, enlarge: int, line: int) -> None:
-    """Mix a colour into the pixels of a mask [h, w] at a place, and draw its contour inside."""
-    mask = mask.repeat(enlarge, 0).repeat(enlarge, 1)
-    top, left = top * enlarge, left * enlarge
+def _tint(canvas: Picture, cropped: tuple[int, int, NDArray[np.bool_]], color: Color, enlarge: int, line: int) -> None:
+    """Mix a colour into the pixels of a mask (top, left, [h, w]), and draw its contour inside."""
+    top, left = cropped[0] * enlarge, cropped[1] * enlarge
+    mask = cropped[2].repeat(enlarge, 0).repeat(enlarge, 1)
     part = canvas[top : top + mask.shape[0], left : left + mask.shape[1]]
     mixed = part[mask] * np.float32(1 - _TINT) + np.array(color, np.float32) * np.float32(_TINT)
     part[mask] = (mixed + 0.5).astype(np.uint8)

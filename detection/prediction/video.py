@@ -153,10 +153,10 @@ class Video:
             return InputError(f"{self.path}: no frame can be decoded")
         if stated is not None and end < stated - max(_TOLERATED_GAP, 2 / float(self.rate)):
             return InputError(
-                f"{self.path}: ends after {end:.1f} of {stated:.1f} s (cut off?); {count} frames are done"
+                f"{self.path}: ends after {end:.1f} of {stated:.1f} s (cut off?); {count} frames could be read"
             )
         if damaged:
-            return InputError(f"{self.path}: {damaged} damaged places; {count} frames could be decoded")
+            return InputError(f"{self.path}: {damaged} damaged places; {count} frames could be read")
         return None
 
 
