@@ -68,6 +68,8 @@ class PredictionOptions(CommandOptions):
         for name in self.saved:
             if name not in SAVED:
                 raise InputError(f"--save: no {name!r}{did_you_mean(name, SAVED)}; any of {', '.join(SAVED)}")
+        if self.coco_images is not None and "coco" not in self.saved:
+            raise InputError("--coco-images goes with --save coco")
         if not self.saved:
             raise InputError(f"--save: name at least one of {', '.join(SAVED)}")
 
@@ -94,6 +96,8 @@ def run(options: PredictionOptions) -> None:
         raise InputError("give --model: a run folder, a .safetensors or an .onnx file")
     start_logging(options.quiet)
     output, outcome = Path(options.output), Outcome()
+    if output.exists() and not output.is_dir():
+        raise InputError(f"--output {output}: is a file; name a folder")
     sources, outcome.faults[:] = find_sources(options.inputs, options.list, output)
     ids = read_image_ids(Path(options.coco_images), sources) if options.coco_images else None
     detector = open_detector(options.model, options.device, options.precision)

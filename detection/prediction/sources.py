@@ -70,7 +70,7 @@ class _Collection:
         chosen = [file for file in files if not self._is_output(file, root)]
         if not chosen:
             self.faults.append(InputError(nothing))
-        for file in sorted(chosen, key=_natural_order):
+        for file in chosen:
             self._add_file(file, file.relative_to(root))
 
     def _add_file(self, path: Path, name: Path) -> None:
@@ -99,7 +99,7 @@ class _Collection:
             return
         entered.add(place)
         try:
-            entries = list(folder.iterdir())
+            entries = sorted(folder.iterdir(), key=_natural_order)
         except OSError as error:
             self.faults.append(InputError(f"{folder}: {error.strerror}"))
             return
@@ -164,7 +164,7 @@ def _match(pattern: str) -> tuple[Path, list[Path]]:
     parts = Path(pattern).parts
     first = next(place for place, part in enumerate(parts) if _MAGIC.search(part))
     root = Path(*parts[:first])
-    found = root.glob(str(Path(*parts[first:])))
+    found = sorted(root.glob(str(Path(*parts[first:]))), key=_natural_order)
     return root, [path for path in found if _is_known(path) and not _is_hidden(path.relative_to(root))]
 
 

@@ -23,6 +23,8 @@ CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,gif"
 ENCODERS = ("libx264", "libopenh264", "mpeg4")
 """The best that FFmpeg was built with is taken."""
 _TICKS = 60_000  # of a second; MPEG-4 allows no finer ones
+_THREADS = 4
+_FASTEST = Fraction(240)  # frames in a second that an encoder is told of
 _TOLERATED_GAP = 0.5  # seconds between the last frame and the end that the file states
 _BT709 = 1  # FFmpeg's number for the matrix, primaries and transfer of HD video, which players assume
 
@@ -75,6 +77,7 @@ class Video:
         _refuse_huge(path, context.width, context.height)
         context.options = {"max_pixels": str(MAX_FRAME_PIXELS)}
         self._stream.thread_type = "AUTO"
+        context.thread_count = _THREADS  # each holds a frame
         self._size: Size = (context.height, context.width)
 
     @property
@@ -96,8 +99,8 @@ class Video:
 
     def frames(self) -> Iterator[Frame]:
         """The chosen frames in order. Where the file is damaged it goes on behind, and ``fault`` says so."""
-        damaged, end, first, due = 0, 0.0, None, 0.0
-        number = -1
+        damaged, number, end, slot = 0, -1, 0.0, -1
+        first: float | None = None
         try:
             for packet in self._container.demux(self._stream):
                 try:
@@ -107,19 +110,24 @@ class Video:
                     continue
                 for raw in decoded:
                     _refuse_huge(self.path, raw.width, raw.height)
+                    damaged += bool(raw.is_corrupt)
                     number += 1
                     time = number / float(self.rate) if raw.time is None else raw.time
                     first = time if first is None else first
                     end = time - first + 1 / float(self.rate)
-                    if number % self.sampling.every == 0 and time - first >= due - 1e-6:
-                        if self.sampling.rate is not None:
-                            due += 1 / self.sampling.rate
+                    if self._slot(number, time - first) > slot:
+                        slot = self._slot(number, time - first)
                         yield Frame(number, time - first, raw)
         except _av().error.FFmpegError as error:
             self.fault = InputError(f"{self.path}: cannot be read beyond {end:.1f} s ({error.strerror})")
         except InputError as error:
             self.fault = error
         self.fault = self.fault or self._shortfall(number + 1, damaged, end)
+
+    def _slot(self, number: int, time: float) -> int:
+        """A number that grows where a frame is to be given."""
+        slot = number // self.sampling.every
+        return slot if self.sampling.rate is None else min(slot, math.floor(time * self.sampling.rate + 1e-6))
 
     def convert(self, frame: Frame) -> Picture:
         """A frame as RGB [H, W, 3], turned as the file says, and as large as its head says."""
@@ -139,6 +147,8 @@ class Video:
     def _duration(self) -> float | None:
         """Seconds that the file states for its pictures."""
         stream = self._stream
+        if stream.frames and self._container.format.name == "avi":  # whose duration FFmpeg guesses from what is there
+            return float(stream.frames / self.rate)
         if stream.duration and stream.time_base:
             return float(stream.duration * stream.time_base)
         stated = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""), re.ASCII)  # Matroska's
@@ -174,7 +184,7 @@ class VideoWriter:
         self._container = av.open(str(path), "w", format="mp4", options={"movflags": "faststart"})
         encoder = next(name for name in ENCODERS if name in av.codecs_available)
         quality = {"crf": "20", "preset": "veryfast"} if encoder == "libx264" else {}
-        self._stream = self._container.add_stream(encoder, rate=rate, options=quality)
+        self._stream = self._container.add_stream(encoder, rate=min(rate, _FASTEST), options=quality)
         context = self._stream.codec_context
         context.height, context.width = (edge + edge % 2 for edge in size)
         context.pix_fmt = "yuv420p"
