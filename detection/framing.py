@@ -20,7 +20,6 @@ from detection.detections import Detections
 from detection.masks.pasting import paste
 from detection.settings import InputSettings
 
-
 WORKERS = 2
 """Threads that read and resize pictures while the network looks at others."""
 MOST_PIXELS = 256_000_000

@@ -18,8 +18,8 @@ from tests.detection.test_video import write_video
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A detector that finds many things everywhere; cats must be surer than others."""
-    detector = small_detector(classes=("cat", "dog", "ox"), score_thresholds=(0.6, 0.1, 0.1))
+    """A detector that finds many things everywhere; its own thresholds let no cat pass."""
+    detector = small_detector(classes=("cat", "dog", "ox"), score_thresholds=(1.0, 0.1, 0.1))
     with torch.no_grad():
         detector.predictor.classes.weight.normal_(0, 1)
     path = tmp_path_factory.mktemp("model") / "model.safetensors"
@@ -60,9 +60,8 @@ def test_pictures_are_drawn_and_listed(
     assert listing["classes"] == ["cat", "dog", "ox"]
     assert [Path(entry["file"]).name for entry in listing["pictures"]] == ["a.jpg", "grey.png", "a.png"]
     found = [item for entry in listing["pictures"] for item in entry["detections"]]
-    least = {name: min(item["score"] for item in found if item["class"] == name) for name in ("cat", "dog", "ox")}
-    assert least["cat"] >= 0.6
-    assert 0.1 <= least["dog"] < 0.6
+    assert {item["class"] for item in found} == {"dog", "ox"}
+    assert 0.1 <= min(item["score"] for item in found) < 0.5
 
 
 def test_options_choose_what_is_found_and_saved(
