@@ -18,8 +18,8 @@ from tests.detection.test_video import write_video
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A detector that finds many things everywhere; its own thresholds let no cat pass."""
-    detector = small_detector(classes=("cat", "dog", "ox"), score_thresholds=(1.0, 0.1, 0.1))
+    """A detector that finds many things everywhere; by its own thresholds cats must be surer than others."""
+    detector = small_detector(classes=("cat", "dog", "ox"), score_thresholds=(0.9, 0.1, 0.1))
     with torch.no_grad():
         detector.predictor.classes.weight.normal_(0, 1)
     path = tmp_path_factory.mktemp("model") / "model.safetensors"
@@ -60,8 +60,7 @@ def test_pictures_are_drawn_and_listed(
     assert listing["classes"] == ["cat", "dog", "ox"]
     assert [Path(entry["file"]).name for entry in listing["pictures"]] == ["a.jpg", "grey.png", "a.png"]
     found = [item for entry in listing["pictures"] for item in entry["detections"]]
-    assert {item["class"] for item in found} == {"dog", "ox"}
-    assert 0.1 <= min(item["score"] for item in found) < 0.5
+    assert min(item["score"] for item in found if item["class"] == "cat") >= 0.9
 
 
 def test_options_choose_what_is_found_and_saved(
@@ -69,14 +68,13 @@ def test_options_choose_what_is_found_and_saved(
 ) -> None:
     out = tmp_path / "out"
     (pictures / "broken.jpg").unlink()
-    arguments = ("--output", out, "--save", "csv,pictures", "--format", "jpg", "--classes", "ox", "--quiet")
-    assert call(model, f"{pictures}/**/*.png", *arguments, "--threshold", "0.2", "--max-detections", "2") == 0
+    arguments = ("--output", out, "--save", "csv,pictures", "--format", "jpg", "--classes", "cat", "--quiet")
+    assert call(model, f"{pictures}/**/*.png", *arguments, "--threshold", "0.2", "--max-detections", "40") == 0
     assert capsys.readouterr().out == ""
     assert {str(path.relative_to(out)) for path in out.rglob("*.*")} == {"grey.jpg", "sub/a.jpg", "detections.csv"}
     rows = [line.split(",") for line in (out / "detections.csv").read_text().splitlines()[1:]]
-    assert {row[1] for row in rows} == {"ox"}
-    assert all(float(row[2]) >= 0.2 for row in rows)
-    assert len(rows) <= 4
+    assert {row[1] for row in rows} == {"cat"}
+    assert 0.2 <= min(float(row[2]) for row in rows) < 0.9
 
 
 def test_videos_and_pictures_together(model: Path, pictures: Path, tmp_path: Path) -> None:
