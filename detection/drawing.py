@@ -1,18 +1,24 @@
-"""Boxes on pictures: each in its class's colour, with class and score on the box."""
+"""Masks, boxes and labels on pictures, each in its class's colour."""
 
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from backbones.images import Picture, resize
 from detection.detections import Detections
 
 Color = tuple[int, int, int]
+Rectangle = tuple[float, float, float, float]
+
+_TINT = 0.45
+"""How much of a mask's pixels is its class's colour."""
 
 
 def draw_detections(
@@ -25,27 +31,37 @@ def draw_detections(
 ) -> Picture:
     """A copy of the picture with every detection on it.
 
+    Masks lie below, translucent and with a contour; boxes above them, and labels above all. The best-scored ends on
+    top, and its label has the first choice of place.
+
     Args:
         picture: [H, W, 3] uint8.
-        found: boxes in its pixels; the best-scored ends on top.
+        found: boxes, and masks if there are any, in its pixels.
         classes: names in the order of the labels.
         truth: boxes [n, 4] to draw in white below, such as annotations.
         enlarge: draw on a picture so many times larger, where labels would hide small ones.
         colors: of each detection, in place of that of its class.
     """
     height, width = picture.shape[:2]
-    image = Image.fromarray(resize(picture, (height * enlarge, width * enlarge))).copy()
+    canvas = np.array(resize(picture, (height * enlarge, width * enlarge)))
+    colors = [class_color(int(label)) for label in found.labels] if colors is None else colors
+    line = max(1, round(min(canvas.shape[:2]) / 250))
+    if found.masks is not None:
+        for number in reversed(range(len(found))):
+            _tint(canvas, found.masks.cropped(number), colors[number], enlarge, line)
+    image = Image.fromarray(canvas)
     draw = ImageDraw.Draw(image)
     for box in truth:
-        _outline(draw, [edge * enlarge for edge in box], (255, 255, 255), image.size)
-    size = max(11, round(min(image.size) / 38))
-    colors = [class_color(int(label)) for label in found.labels] if colors is None else colors
+        _outline(draw, [edge * enlarge for edge in box], (255, 255, 255), line)
+    boxes = [[float(edge) * enlarge for edge in box] for box in found.boxes]
     for number in reversed(range(len(found))):
-        label = int(found.labels[number])
-        box = [float(edge) * enlarge for edge in found.boxes[number]]
-        _outline(draw, box, colors[number], image.size)
-        text = f"{classes[label]} {float(found.scores[number]):.2f}"
-        _label(draw, box, text, colors[number], size, image.size)
+        _outline(draw, boxes[number], colors[number], line)
+    texts = [
+        f"{classes[int(label)]} {float(score):.2f}" for label, score in zip(found.labels, found.scores, strict=True)
+    ]
+    labels = _arrange(draw, boxes, texts, image.size)
+    for label, color in reversed(list(zip(labels, colors, strict=True))):
+        label.write(draw, color)
     return np.asarray(image)
 
 
@@ -56,23 +72,85 @@ def class_color(label: int) -> Color:
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
-def _outline(draw: ImageDraw.ImageDraw, box: Sequence[float], color: Color, extent: tuple[int, int]) -> None:
+def _tint(canvas: Picture, cropped: tuple[int, int, NDArray[np.bool_]], color: Color, enlarge: int, line: int) -> None:
+    """Mix a colour into the pixels of a mask (top, left, [h, w]), and draw its contour inside."""
+    top, left = cropped[0] * enlarge, cropped[1] * enlarge
+    mask = cropped[2].repeat(enlarge, 0).repeat(enlarge, 1)
+    part = canvas[top : top + mask.shape[0], left : left + mask.shape[1]]
+    mixed = part[mask] * np.float32(1 - _TINT) + np.array(color, np.float32) * np.float32(_TINT)
+    part[mask] = (mixed + 0.5).astype(np.uint8)
+    part[mask & ~_eroded(mask, line)] = color
+
+
+def _eroded(mask: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
+    """The pixels of a mask that so many steps up, down, left or right do not lead out of."""
+    inner = np.pad(mask, 1)
+    for _ in range(steps):
+        core = inner[1:-1, 1:-1]
+        inner[1:-1, 1:-1] = core & inner[:-2, 1:-1] & inner[2:, 1:-1] & inner[1:-1, :-2] & inner[1:-1, 2:]
+    return inner[1:-1, 1:-1]
+
+
+def _outline(draw: ImageDraw.ImageDraw, box: Sequence[float], color: Color, line: int) -> None:
     x1, y1, x2, y2 = box
-    width = max(1, round(min(extent) / 250))
-    draw.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=color, width=width)
+    draw.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=color, width=line)
 
 
-def _label(
-    draw: ImageDraw.ImageDraw, box: Sequence[float], text: str, color: Color, size: int, extent: tuple[int, int]
-) -> None:
-    """Text on a filled field at the upper edge of a box, kept inside the picture."""
-    font = _font(size)
-    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
-    width, height = right - left + 4, bottom - top + 4
-    x = min(max(0.0, box[0]), max(0.0, extent[0] - width))
-    y = box[1] - height if box[1] >= height else min(box[1], extent[1] - height)
-    draw.rectangle((x, y, x + width, y + height), fill=color)
-    draw.text((x + 2 - left, y + 2 - top), text, fill=_readable_on(color), font=font)
+@dataclass(frozen=True)
+class _Label:
+    """Text on a filled field.
+
+    Attributes:
+        field: (x1, y1, x2, y2).
+        origin: where the text is drawn.
+        text, size: what, and how large.
+    """
+
+    field: Rectangle
+    origin: tuple[float, float]
+    text: str
+    size: int
+
+    def write(self, draw: ImageDraw.ImageDraw, color: Color) -> None:
+        draw.rectangle(self.field, fill=color)
+        draw.text(self.origin, self.text, fill=_readable_on(color), font=_font(self.size))
+
+
+def _arrange(
+    draw: ImageDraw.ImageDraw, boxes: Sequence[Sequence[float]], texts: Sequence[str], extent: tuple[int, int]
+) -> list[_Label]:
+    """A label for each box at one of its corners, within the picture, where it hides the labels before it least."""
+    size = max(11, round(min(extent) / 38))
+    placed: list[_Label] = []
+    for box, text in zip(boxes, texts, strict=True):
+        left, top, right, bottom = draw.textbbox((0, 0), text, font=_font(size))
+        width, height = right - left + 4, bottom - top + 4
+        fields = [_within(field, extent) for field in _corners(box, width, height)]
+        # min takes the first of equals, so the order of the corners is the order of preference
+        field = min(fields, key=lambda field: sum(_overlap(field, other.field) for other in placed))
+        placed.append(_Label(field, (field[0] + 2 - left, field[1] + 2 - top), text, size))
+    return placed
+
+
+def _corners(box: Sequence[float], width: float, height: float) -> Iterator[Rectangle]:
+    """Fields at the corners of a box: above it, inside at its top, below it, inside at its foot; left and right."""
+    x1, y1, x2, y2 = box
+    for y in (y1 - height, y1, y2, y2 - height):
+        for x in (x1, x2 - width):
+            yield x, y, x + width, y + height
+
+
+def _within(field: Rectangle, extent: tuple[int, int]) -> Rectangle:
+    """The field moved into the picture; one larger than the picture begins at its edge."""
+    x1, y1, x2, y2 = field
+    x = max(0.0, min(x1, extent[0] - (x2 - x1)))
+    y = max(0.0, min(y1, extent[1] - (y2 - y1)))
+    return x, y, x + x2 - x1, y + y2 - y1
+
+
+def _overlap(a: Rectangle, b: Rectangle) -> float:
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    return max(0.0, width) * max(0.0, height)
 
 
 def _readable_on(color: Color) -> Color:

@@ -15,9 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backbones.images import Picture, Size, fit_size, padded_size, read_image, resize, stack_padded
+from backbones.protocols.reading import map_ahead
 from detection.detections import Detections
 from detection.masks.pasting import paste
 from detection.settings import InputSettings
+
+WORKERS = 2
+"""Threads that read and resize pictures while the network looks at others."""
+MOST_PIXELS = 256_000_000
+"""Pictures that wait for others of their size hold at most about so many pixels, of three bytes each."""
+LONGEST_WAIT = 1000
+"""No picture waits until so many have come after it."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,11 @@ class Framed:
     original: Size
     padded: Size
 
+    @property
+    def pixels(self) -> int:
+        """What is held while it waits: its own pixels, and those of the original, which its owner may draw on."""
+        return self.original[0] * self.original[1] + self.image.size // 3
+
 
 def frame(number: int, picture: Picture, settings: InputSettings) -> Framed:
     """Resize a picture for the network."""
@@ -66,24 +79,54 @@ def frame(number: int, picture: Picture, settings: InputSettings) -> Framed:
 
 
 class Padded(Protocol):
-    """Something that may share a batch with whatever is padded alike."""
+    """Something that may share a batch with whatever is padded alike: a picture of a stream, of so many pixels."""
+
+    @property
+    def number(self) -> int: ...
 
     @property
     def padded(self) -> Hashable: ...
+
+    @property
+    def pixels(self) -> int: ...
 
 
 _P = TypeVar("_P", bound=Padded)
 
 
+def framed_ahead(make: Callable[[int, Picture], _P], pictures: Iterable[Any]) -> Iterator[_P]:
+    """``make(place, picture)`` of a stream of anything that ``read_image`` takes, by threads that run ahead."""
+
+    def read(item: tuple[int, Any]) -> _P:
+        return make(item[0], read_image(item[1]))
+
+    return map_ahead(read, enumerate(pictures), WORKERS)
+
+
 def batches_of_equal_size(framed: Iterable[_P], batch_size: int) -> Iterator[list[_P]]:
-    """Groups of at most ``batch_size`` pictures with the same padded size; each leaves as soon as it is full."""
-    waiting: dict[Hashable, list[_P]] = {}
+    """Groups of at most ``batch_size`` pictures with the same padded size; each leaves as soon as it is full.
+
+    The group that began first leaves before, if the waiting pictures become too many pixels, or if the last one came
+    too far behind it: so memory stays flat over any stream, and whoever restores the order need not wait long.
+    """
+    waiting: dict[Hashable, list[_P]] = {}  # the group that began first stands first
+    held = 0
     for picture in framed:
         group = waiting.setdefault(picture.padded, [])
         group.append(picture)
+        held += picture.pixels
         if len(group) == batch_size:
+            held -= sum(member.pixels for member in group)
             yield waiting.pop(picture.padded)
+        while waiting and (held > MOST_PIXELS or picture.number - _oldest(waiting)[0].number >= LONGEST_WAIT):
+            group = waiting.pop(_oldest(waiting)[0].padded)
+            held -= sum(member.pixels for member in group)
+            yield group
     yield from waiting.values()
+
+
+def _oldest(waiting: dict[Hashable, list[_P]]) -> list[_P]:
+    return next(iter(waiting.values()))
 
 
 def predict_pictures(
@@ -100,8 +143,11 @@ def predict_pictures(
     Yields:
         The picture's place in the sequence, and its detections as numpy arrays in its own pixels.
     """
-    framed = (frame(number, read_image(picture), settings) for number, picture in enumerate(pictures))
-    for group in batches_of_equal_size(framed, batch_size):
+
+    def make(number: int, picture: Picture) -> Framed:
+        return frame(number, picture, settings)
+
+    for group in batches_of_equal_size(framed_ahead(make, pictures), batch_size):
         sizes = np.array([picture.image.shape[:2] for picture in group], np.int64)
         images = stack_padded([picture.image for picture in group], group[0].padded)
         found = detect(images, sizes)

@@ -8,53 +8,146 @@ if __package__ in (None, ""):  # run as a script: the project's root, not this f
     _here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [os.path.dirname(_here)] + [p for p in sys.path if os.path.abspath(p or ".") != _here]
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from backbones.errors import InputError, did_you_mean
 from backbones.running.command_line import CommandOptions, option, run_command
+
+if TYPE_CHECKING:
+    from backbones.running.progress import Progress
 
 EXAMPLES = (
     "python detection/predict.py --model runs/digits-resnet20 street.jpg holiday/",
-    "python detection/predict.py --model model.onnx holiday/ --threshold 0.7 --output found",
+    "python detection/predict.py --model model.onnx 'photos/**/*.jpg' --save pictures,coco,csv --output found",
+    "python detection/predict.py --model model.onnx film.mp4 --every 5 --classes car,person",
 )
+SAVED = ("pictures", "json", "coco", "csv", "yolo")
+SAYING = 10.0  # seconds between two words on the rate
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictionOptions(CommandOptions):
-    """Which model, on which pictures."""
+    """Which model, on what, and what comes out."""
 
-    inputs: tuple[str, ...] = option((), "pictures, or folders of pictures", group="data", positional=True)
+    inputs: tuple[str, ...] = option(
+        (), "pictures, videos, folders, patterns in quotes, or - for names on standard input",
+        group="data", positional=True,
+    )  # fmt: skip
+    list: str | None = option(None, "a file of such names, one on each line; - for standard input",
+                              group="data", metavar="FILE")  # fmt: skip
+    every: int = option(1, "look at each so many-th frame of videos", group="data")
+    fps: float | None = option(None, "look at most at so many frames of a second", group="data")
     model: str = option("", "a run folder, a .safetensors or an .onnx file", group="model")
-    threshold: float = option(0.5, "least score of what is drawn and written", group="model")
+    threshold: float | None = option(None, "least score; by default each class's own, if the model has them, or 0.5",
+                                     group="model")  # fmt: skip
+    classes: str | None = option(None, "find these only, with commas between them", group="model", metavar="A,B")
+    max_detections: int | None = option(None, "at most so many, the best, of each picture", group="model")
     batch_size: int = option(8, "pictures at once", group="machine")
     device: str = option("auto", "auto, cpu, cuda or cuda:N", group="machine")
     precision: str = option("fp32", "of a trained model", group="machine", choices=("fp32", "bf16", "fp16"))
-    output: str = option("detections", "folder for pictures and detections.json", group="output", metavar="DIR")
+    workers: int = option(2, "threads that read, and as many that draw", group="machine")
+    output: str = option("detections", "folder for what is saved", group="output", metavar="DIR")
+    save: str = option("pictures,json", "any of " + " ".join(SAVED) + ", with commas between them",
+                       group="output", metavar="A,B")  # fmt: skip
+    format: str = option("png", "of drawn pictures", group="output", choices=("png", "jpg"))
     enlarge: int = option(1, "draw on pictures so many times larger", group="output")
+    coco_images: str | None = option(None, "image ids for COCO: annotations, or {file name: id}",
+                                     group="output", metavar="FILE.json")  # fmt: skip
+
+    def __post_init__(self) -> None:
+        for name in ("every", "max_detections", "batch_size", "enlarge"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"--{name.replace('_', '-')} {value}: must be at least 1")
+        if self.fps is not None and not self.fps > 0:
+            raise InputError(f"--fps {self.fps}: must be above 0")
+        for name in self.saved:
+            if name not in SAVED:
+                raise InputError(f"--save: no {name!r}{did_you_mean(name, SAVED)}; any of {', '.join(SAVED)}")
+        if self.coco_images is not None and "coco" not in self.saved:
+            raise InputError("--coco-images goes with --save coco")
+        if not self.saved:
+            raise InputError(f"--save: name at least one of {', '.join(SAVED)}")
+
+    @property
+    def saved(self) -> tuple[str, ...]:
+        """What is to be saved, by name."""
+        return tuple(name.strip() for name in self.save.split(",") if name.strip())
 
 
 def run(options: PredictionOptions) -> None:
-    """Detect, draw, write; unreadable pictures are named, skipped and counted as a failure."""
-    from backbones.errors import InputError
+    """Detect, draw, write; what cannot be read is named, left out and counted as a failure."""
+    from backbones.running.command_line import Interrupted
+    from backbones.running.interrupts import noticing_interrupts
     from backbones.running.progress import progress, start_logging
     from deploy.models import open_detector
-    from detection.prediction import find_pictures, predict_files
+    from detection.prediction.copies import Copies
+    from detection.prediction.listings import Labelling, open_listings, read_image_ids
+    from detection.prediction.running import Outcome, Prediction, Settings
+    from detection.prediction.sources import find_sources
+    from detection.prediction.thresholds import thresholds_by_class
+    from detection.prediction.video import Sampling, expected_frames
 
     if not options.model:
         raise InputError("give --model: a run folder, a .safetensors or an .onnx file")
     start_logging(options.quiet)
-    files = find_pictures(options.inputs)
+    output, outcome = Path(options.output), Outcome()
+    if output.exists() and not output.is_dir():
+        raise InputError(f"--output {output}: is a file; name a folder")
+    sources, outcome.faults[:] = find_sources(options.inputs, options.list, output)
+    ids = read_image_ids(Path(options.coco_images), sources) if options.coco_images else None
     detector = open_detector(options.model, options.device, options.precision)
-    with progress("detecting", len(files), quiet=options.quiet) as bar:
-        faulty = predict_files(
-            detector, files, Path(options.output), options.threshold, options.batch_size, options.enlarge, bar.advance
-        )
-    print(f"{len(files) - len(faulty)} pictures and detections.json are in {options.output}")
-    for fault in faulty:
-        print(f"error: {fault}", file=sys.stderr)
-    if faulty:
-        raise InputError(f"{len(faulty)} of {len(files)} pictures could not be read; the others are done")
+    thresholds = thresholds_by_class(detector.settings, options.threshold, options.classes)
+    sampling = Sampling(options.every, options.fps)
+    settings = Settings(thresholds, options.max_detections, options.batch_size, options.workers, sampling)
+    copies = Copies(output, detector.classes, options.format, options.enlarge) if "pictures" in options.saved else None
+    if copies:
+        copies.refuse_overwriting(sources)
+    labelling = Labelling.of(detector.settings, sources, ids)
+    total = sum(expected_frames(source.path, sampling) if source.is_video else 1 for source in sources)
+    with (
+        noticing_interrupts() as interrupted,
+        progress("detecting", total, quiet=options.quiet) as bar,
+        open_listings(options.saved, output, labelling) as listings,
+    ):
+        Prediction(detector, settings, copies, listings, _pace(bar), interrupted, outcome).run(sources)
+        stopped = interrupted()
+        if not outcome.done:
+            _name(outcome.faults)
+            raise (
+                Interrupted("nothing was done") if stopped else InputError("nothing could be read; nothing is written")
+            )
+    if not options.quiet:
+        print(f"{outcome}: {', '.join(options.saved)} in {options.output}")
+    _name(outcome.faults)
+    if stopped:
+        raise Interrupted(f"{outcome.done} of {total} are done and written")
+    if outcome.faults:
+        raise InputError(f"{len(outcome.faults)} of the inputs could not be read, or only in part; the others are done")
+
+
+def _name(faults: Sequence[InputError]) -> None:
+    for fault in faults:
+        print(f"error: {' '.join(str(fault).split())}", file=sys.stderr)
+
+
+def _pace(bar: "Progress") -> Callable[[int], None]:
+    """Advance a progress bar, and say now and then how fast it goes."""
+    begun = said = time.monotonic()
+
+    def advance(count: int) -> None:
+        nonlocal said
+        bar.advance(count)
+        now = time.monotonic()
+        if now - said >= SAYING:
+            said = now
+            bar.report(f"{bar.done / (now - begun):.1f} a second")
+
+    return advance
 
 
 def main(argv: Sequence[str] | None = None) -> int:

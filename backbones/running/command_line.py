@@ -207,7 +207,7 @@ def _add_argument(group: argparse._ArgumentGroup, item: dataclasses.Field[Any], 
         group.add_argument(_flag(item.name), action=argparse.BooleanOptionalAction, **settings)
         return
     if repeated:
-        settings |= {"nargs": "+", "action": _Tuple}
+        settings |= {"nargs": "*" if item.metadata["positional"] else "+", "action": _Tuple}
     metavar = item.metadata["metavar"] or ("N" if kind in (int, float) else item.name.upper())
     settings |= {"type": kind, "metavar": "{" + ",".join(choices) + "}" if isinstance(choices, tuple) else metavar}
     action = group.add_argument(item.name if item.metadata["positional"] else _flag(item.name), **settings)

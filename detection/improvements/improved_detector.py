@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from backbones.errors import InputError
-from backbones.images import Size, read_image, stack_padded
+from backbones.images import Size, stack_padded
 from backbones.running.precision import autocast
 from detection.detections import Detections
 from detection.detector import Detector, to_arrays, to_tensors
-from detection.framing import Framed, batches_of_equal_size, frame, unframe
+from detection.framing import Framed, batches_of_equal_size, frame, framed_ahead, unframe
 from detection.improvements.ensemble import mean_scorer, union
 from detection.improvements.multi_scale import TwoScalePooler
 from detection.improvements.views import mirrored, mirrored_back, rescaled, together
@@ -55,8 +55,16 @@ class _FramedViews:
     frames: tuple[Framed, ...]
 
     @property
+    def number(self) -> int:
+        return self.frames[0].number
+
+    @property
     def padded(self) -> tuple[Size, ...]:
         return tuple(framed.padded for framed in self.frames)
+
+    @property
+    def pixels(self) -> int:
+        return sum(framed.pixels for framed in self.frames)
 
 
 @dataclass(frozen=True)
@@ -112,8 +120,7 @@ class ImprovedDetector:
 
     def predict_each(self, images: Iterable[Any], batch_size: int = 8) -> Iterator[tuple[int, Detections]]:
         """As ``Detector.predict_each``."""
-        framed = (self._frame(number, read_image(picture)) for number, picture in enumerate(images))
-        for group in batches_of_equal_size(framed, batch_size):
+        for group in batches_of_equal_size(framed_ahead(self._frame, images), batch_size):
             found = to_arrays(self._detect([self._batch(group, place) for place in range(len(self.sides))]))
             for row, picture in enumerate(group):
                 yield picture.frames[0].number, unframe(picture.frames[0], found, row)

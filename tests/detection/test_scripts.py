@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -17,13 +16,9 @@ from backbones import evaluate as classify
 from backbones import train as pretrain
 from backbones.analyze import main as analyze
 from backbones.convention import InputConvention
-from backbones.errors import InputError
-from detection import check, evaluate, predict, write_digits
+from detection import check, evaluate, write_digits
 from detection import train as train_script
 from detection.building import save_detector
-from detection.detections import Detections
-from detection.drawing import class_color, draw_detections
-from detection.prediction import distinct_names, find_pictures
 from tests.detection.builders import small_detector, write_voc_folder
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -85,57 +80,6 @@ def test_evaluation_refuses_other_classes(model: Path, tmp_path: Path, capsys: p
     assert "the model does not know: zebra" in capsys.readouterr().err
     assert evaluate.main(["--quiet"]) == 1
     assert "give --model" in capsys.readouterr().err
-
-
-def test_prediction_draws_and_writes(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pictures = tmp_path / "in"
-    (pictures / "sub").mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for name, size in (("a.jpg", (60, 90)), ("sub/a.png", (128, 128)), ("grey.png", (50, 50))):
-        image = Image.fromarray(rng.integers(0, 255, (*size, 3), np.uint8))
-        (image.convert("L") if name == "grey.png" else image).save(pictures / name)
-    (pictures / "broken.jpg").write_bytes(b"nothing")
-    out = tmp_path / "out"
-    arguments = ["--model", str(model), str(pictures), "--output", str(out), "--threshold", "0.1", "--enlarge", "2"]
-    assert predict.main([*arguments, "--quiet", "--device", "cpu"]) == 1
-    captured = capsys.readouterr()
-    assert "broken.jpg: not a JPEG" in captured.err
-    assert "1 of 4 pictures could not be read; the others are done" in captured.err
-    assert {path.name for path in out.iterdir()} == {"a.png", "a-2.png", "grey.png", "detections.json"}
-    assert Image.open(out / "a.png").size == (180, 120)
-    listing = json.loads((out / "detections.json").read_text())
-    assert listing["classes"] == ["cat", "dog", "ox"]
-    assert [Path(entry["file"]).name for entry in listing["pictures"]] == ["a.jpg", "grey.png", "a.png"]
-    first = listing["pictures"][0]["detections"][0]
-    assert set(first) == {"class", "score", "box"}
-    assert first["score"] >= 0.1
-
-
-def test_prediction_needs_pictures(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for inputs, message in (([str(tmp_path)], "no pictures given"), (["absent.jpg"], "absent.jpg: no such file")):
-        assert predict.main(["--model", str(model), *inputs, "--quiet"]) == 1
-        assert message in capsys.readouterr().err
-    assert predict.main(["a.jpg", "--quiet"]) == 1
-    with pytest.raises(InputError, match="no pictures"):
-        find_pictures([])
-
-
-def test_drawn_copies_have_distinct_names() -> None:
-    names = distinct_names([Path("a/x.jpg"), Path("b/x.png"), Path("x-2.png"), Path("y.png")])
-    assert len(set(names.values())) == 4
-
-
-def test_boxes_are_drawn_in_class_colours_with_labels_inside() -> None:
-    black = np.zeros((200, 300, 3), np.uint8)
-    found = Detections(np.array([[100.0, 80, 180, 160], [280, 2, 300, 30]]), np.array([0.9, 0.8]), np.array([0, 1]))
-    drawn = draw_detections(black, found, ("cat", "a rather long name"), truth=[[10, 10, 20, 20]])
-    assert drawn.shape == black.shape
-    assert tuple(drawn[120, 100]) == class_color(0)
-    assert tuple(drawn[15, 10]) == (255, 255, 255)
-    label = drawn[60:80, 95:185].reshape(-1, 3)
-    assert (label == class_color(0)).all(1).sum() > 200  # the field behind the text, above the box
-    assert not black.any()
-    assert draw_detections(black, found, ("a", "b"), enlarge=3).shape == (600, 900, 3)
 
 
 def test_the_check_lists_faults(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,1 @@
+"""Prediction on files: pictures and videos in, drawn copies and listings out."""
