@@ -11,7 +11,7 @@ if __package__ in (None, ""):  # run as a script: the project's root, not this f
 from collections.abc import Sequence
 
 from backbones.running.command_line import run_command
-from detection.training_options import TrainingOptions
+from detection.training.options import TrainingOptions
 
 EXAMPLES = (
     "python detection/train.py --dataset voc:my/VOC --backbone resnet50_v15 --recipe quick",
@@ -24,7 +24,7 @@ EXAMPLES = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and train."""
     return run_command(
-        TrainingOptions, "detection.training:train", description=__doc__ or "", examples=EXAMPLES, argv=argv
+        TrainingOptions, "detection.training.run:train", description=__doc__ or "", examples=EXAMPLES, argv=argv
     )
 
 

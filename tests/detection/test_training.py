@@ -19,13 +19,15 @@ import torch
 
 from backbones.errors import InputError
 from backbones.running.command_line import Interrupted
-from detection import training
 from detection.building import build_detector, load_detector, save_detector
 from detection.data.annotations import DetectionData
 from detection.data.digits import compose_scene
 from detection.settings import DetectorSettings, default_settings
-from detection.training import make_settings, train
-from detection.training_options import RECIPES, TrainingOptions, resolve
+from detection.training import job as training
+from detection.training.options import TrainingOptions, resolve
+from detection.training.preparing import make_settings
+from detection.training.recipes import RECIPES
+from detection.training.run import train
 from tests.conftest import ROOT
 from tests.detection.builders import data_of, small_detector, write_voc_folder
 
@@ -120,7 +122,7 @@ COMMAND = (
     "import detection.data.digits as digits\n"
     "from tests.detection.test_training import few_scenes, SMALL\n"
     "digits.read_digits = few_scenes\n"
-    "from detection.training import train; from detection.training_options import TrainingOptions\n"
+    "from detection.training.run import train; from detection.training.options import TrainingOptions\n"
     "train(TrainingOptions({arguments}))\n"
 )
 
