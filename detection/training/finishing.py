@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
+import shlex
 
 import torch
 
@@ -14,7 +14,7 @@ from detection.data.annotations import DetectionData
 from detection.evaluation import Evaluation, detect_all, score
 from detection.report import write_report
 from detection.training.job import EVALUATION_BATCH
-from detection.training.options import TrainingOptions
+from detection.training.options import TrainingOptions, as_facts
 
 logger = logging.getLogger("shortcut")
 
@@ -33,8 +33,19 @@ def finish(options: TrainingOptions, run: RunFolder, val: DetectionData | None, 
     evaluation: Evaluation = score(found, val.annotations)
     metrics = evaluation.metrics
     run.write_metrics({"split": options.val_split, **metrics, "per_class": evaluation.per_class})
-    facts = {name: value for name, value in dataclasses.asdict(options).items() if value not in (None, "", False)}
     title = f"{options.backbone} {detector.settings.head.upper()} on {options.dataset}"
-    write_report(run.report, title, evaluation, found, val, run.read_records(), facts)
+    write_report(run.report, title, evaluation, found, val, run.read_records(), as_facts(options))
     logger.info("%s %s: AP %.4f, AP50 %.4f", options.dataset, options.val_split, metrics["AP"], metrics["AP50"])
     logger.info("weights: %s   report: %s", run.weights, run.report)
+    _show_what_comes_next(options, run)
+
+
+def _show_what_comes_next(options: TrainingOptions, run: RunFolder) -> None:
+    folder, dataset = shlex.quote(str(run.path)), shlex.quote(options.dataset)
+    logger.info("next:")
+    for command in (
+        f"python detection/evaluate.py --model {folder} --dataset {dataset} --split {options.val_split}",
+        f"python detection/predict.py --model {folder} PICTURES --output found",
+        f"python deploy/export.py --model {folder} --format onnx",
+    ):
+        logger.info("  %s", command)

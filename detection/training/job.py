@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from backbones.errors import InputError
@@ -22,13 +23,15 @@ from detection.data.annotations import DetectionData
 from detection.data.batches import Batch
 from detection.detector import Detector
 from detection.evaluation import detect_all, score
+from detection.loss_counts import LossCounts, counts_of_parts
 from detection.operators import COMPILED
 from detection.targets import Targets
-from detection.training.data import make_loader
+from detection.training.data import make_loader, parts_of
+from detection.training.finite import FiniteWatch
 from detection.training.options import TrainingOptions
+from detection.training.recipes import REFERENCE_BATCH
 
 logger = logging.getLogger("shortcut")
-REFERENCE_BATCH = 16
 EVALUATION_BATCH = 8
 
 
@@ -39,8 +42,8 @@ class Losses(nn.Module):
         super().__init__()
         self.detector = detector
 
-    def forward(self, images: Tensor, targets: Targets) -> dict[str, Tensor]:
-        return self.detector.losses(images, targets)
+    def forward(self, images: Tensor, targets: Targets, counts: LossCounts | None = None) -> dict[str, Tensor]:
+        return self.detector.losses(images, targets, counts)
 
 
 class DetectionJob:
@@ -69,6 +72,7 @@ class DetectionJob:
         self.detector = state.model
         self.schedule = make_schedule(options)
         self.losses_of = _wrap(options, self.detector, device)
+        self.watch = FiniteWatch(data.annotations.names, device)
 
     def on_device(self) -> AbstractContextManager[None]:
         return nullcontext()
@@ -80,43 +84,101 @@ class DetectionJob:
         return float(self.state.optimizer.param_groups[0]["lr"])
 
     def train_step(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Forward, backward, and one step of SGD."""
+        """Forward, backward, and one step of SGD, which a loss or gradient that is not finite leaves out."""
         options, state = self.options, self.state
         assert options.batch_size is not None
         torch.manual_seed(fold(options.seed, state.step, distributed.rank()))  # dropout, where a network has it
         for group in state.optimizer.param_groups:
             group["lr"] = self.schedule.at(state.step * options.batch_size, options.batch_size)
-        targets = batch.targets.to(self.device)
-        with autocast(self.device, options.precision):
-            losses: dict[str, Tensor] = self.losses_of(batch.images.to(self.device, non_blocking=True), targets)
         state.optimizer.zero_grad()
-        state.scaler.scale(torch.stack(list(losses.values())).sum()).backward()
-        if options.clip_norm:
+        losses = self._backward(parts_of(batch, options.accumulate, self.device))
+        scaled = state.scaler.is_enabled()
+        if scaled:
             state.scaler.unscale_(state.optimizer)
-            nn.utils.clip_grad_norm_(self.detector.parameters(), options.clip_norm)
+        learned = [parameter for parameter in self.detector.parameters() if parameter.grad is not None]
+        norm = nn.utils.get_total_norm([parameter.grad for parameter in learned if parameter.grad is not None])
+        left_out = self.watch.note(state.step, losses, None if scaled else norm, batch.numbers)
+        if options.clip_norm:
+            nn.utils.clip_grads_with_norm_(learned, options.clip_norm, norm)
+        if not scaled:  # fp16's scaler sets the same attribute itself
+            state.optimizer.found_inf = left_out  # type: ignore[attr-defined]
         state.scaler.step(state.optimizer)
         state.scaler.update()
-        check_finite(losses, batch, self.data, state.step)
+        if state.average:
+            state.average.update()
         return losses, {}
 
+    def _backward(self, parts: list[Batch]) -> dict[str, Tensor]:
+        """Gradients of the whole batch, part by part. Returns its losses."""
+        counts = self._counts(parts) if len(parts) > 1 else None
+        sums: dict[str, Tensor] = {}
+        for number, part in enumerate(parts, start=1):
+            alone = number < len(parts) and isinstance(self.losses_of, DistributedDataParallel)
+            with self.losses_of.no_sync() if alone else nullcontext():  # type: ignore[operator]
+                with autocast(self.device, self.options.precision):
+                    losses: dict[str, Tensor] = self.losses_of(part.images, part.targets, counts)
+                total = torch.stack(list(losses.values())).sum()
+                self.state.scaler.scale(total / len(parts)).backward()
+            sums = {name: loss.detach() + sums.get(name, 0) for name, loss in losses.items()}
+        return {name: value / len(parts) for name, value in sums.items()}
+
+    def _counts(self, parts: list[Batch]) -> LossCounts:
+        """What the whole batch's losses are divided by: every part passes the first stage once more."""
+        with _statistics_kept(self.detector), autocast(self.device, self.options.precision):
+            return counts_of_parts([self.detector.loss_counts(part.images, part.targets) for part in parts])
+
     def evaluate(self) -> dict[str, float]:
-        """Marks on the validation split; the best weights by AP are kept."""
-        if self.val is None:
-            if self.state.step == self.options.iterations and distributed.is_main():
-                save_detector(self.detector, self.folder.weights, recipe=self.options.recipe, metrics={})
-            return {}
-        found = detect_all(self.detector.predict_each, self.val, EVALUATION_BATCH)
-        if not distributed.is_main():
-            return {}
-        metrics = score(found, self.val.annotations, self.options.eval_backend).metrics
-        logger.info(
-            "iteration %d: %s %s AP %.4f  AP50 %.4f  AP75 %.4f", self.state.step, self.options.dataset,
-            self.options.val_split, metrics["AP"], metrics["AP50"], metrics["AP75"],
-        )  # fmt: skip
-        if metrics["AP"] > self.state.notes.get("AP", -2.0):
-            self.state.notes = {"step": self.state.step, **metrics}
-            save_detector(self.detector, self.folder.weights, recipe=self.options.recipe, metrics=self.state.notes)
+        """Marks on the validation split; the best weights by the chosen metric are kept."""
+        self.watch.ask()
+        with self.state.average.applied() if self.state.average else nullcontext():
+            if self.val is None:
+                if self.state.step == self.options.iterations:
+                    self._keep({})
+                return {}
+            found = detect_all(self.detector.predict_each, self.val, EVALUATION_BATCH)
+            marks = score(found, self.val.annotations, self.options.eval_backend) if distributed.is_main() else None
+            metrics: dict[str, float] = distributed.gather_objects(marks and marks.metrics)[0]
+            self._choose(metrics)
         return metrics
+
+    def done(self) -> bool:
+        """Whether the patience with weights that get no better is at its end."""
+        return 0 < self.options.patience <= int(self.state.notes.get("waited", 0))
+
+    def _choose(self, metrics: dict[str, float]) -> None:
+        """Keep the weights if none were better; the notes are the same on all processes."""
+        chosen, notes = self.options.metric, self.state.notes
+        if chosen not in metrics:
+            raise InputError(f"--metric {chosen}: the evaluation has {', '.join(metrics)}")
+        shown = dict.fromkeys(("AP", "AP50", "AP75", chosen))
+        logger.info(
+            "iteration %d: %s %s %s", self.state.step, self.options.dataset, self.options.val_split,
+            "  ".join(f"{name} {metrics[name]:.4f}" for name in shown),
+        )  # fmt: skip
+        if metrics[chosen] > notes.get("best", {}).get(chosen, -2.0):
+            self.state.notes = {"best": {"step": self.state.step, **metrics}, "waited": 0}
+            self._keep(self.state.notes["best"])
+            return
+        self.state.notes = {**notes, "waited": notes["waited"] + 1}
+        if self.done():
+            logger.info("%s is no better than at iteration %d for %d evaluations: the run ends here", chosen,
+                        notes["best"]["step"], self.options.patience)  # fmt: skip
+
+    def _keep(self, metrics: dict[str, float]) -> None:
+        if distributed.is_main():
+            save_detector(self.detector, self.folder.weights, recipe=self.options.recipe, metrics=metrics)
+
+
+def make_schedule(options: TrainingOptions) -> Schedule:
+    """The learning rate as a function of images seen."""
+    assert options.learning_rate is not None and options.images is not None
+    return Schedule(
+        options.learning_rate,
+        REFERENCE_BATCH,
+        options.images,
+        milestones=options.milestones or (),
+        warmup_images=options.warmup_images or 0,
+    )
 
 
 def _wrap(options: TrainingOptions, detector: Detector, device: torch.device) -> nn.Module:
@@ -131,31 +193,15 @@ def _wrap(options: TrainingOptions, detector: Detector, device: torch.device) ->
     return losses_of
 
 
-def check_finite(losses: dict[str, Tensor], batch: Batch, data: DetectionData, step: int) -> None:
-    """Stop at the first loss that is not a number, while the last good weights are still on disk.
-
-    On a GPU only every 20th step asks, since asking waits for the device.
-
-    Raises:
-        InputError: with the losses and the images of the batch.
-    """
-    if next(iter(losses.values())).is_cuda and step % 20:
-        return
-    values = {name: loss.item() for name, loss in losses.items()}
-    if all(abs(value) < float("inf") for value in values.values()):
-        return
-    shown = ", ".join(f"{name} {value:g}" for name, value in values.items())
-    images = ", ".join(str(data.annotations.names[number]) for number in batch.numbers)
-    raise InputError(f"iteration {step + 1}: a loss is not finite ({shown}); images: {images}; lower --learning-rate")
-
-
-def make_schedule(options: TrainingOptions) -> Schedule:
-    """The learning rate as a function of images seen."""
-    assert options.learning_rate is not None and options.images is not None
-    return Schedule(
-        options.learning_rate,
-        REFERENCE_BATCH,
-        options.images,
-        milestones=options.milestones or (),
-        warmup_images=options.warmup_images or 0,
-    )
+@contextmanager
+def _statistics_kept(model: nn.Module) -> Iterator[None]:
+    """Batch normalization normalizes as in training, and its running statistics stay."""
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
