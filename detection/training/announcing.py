@@ -31,7 +31,7 @@ def announce(
     logger.info(
         "data: %s, %d images, %d objects, %d classes; choosing by %s",
         data.name, len(data), len(data.annotations.objects.labels), len(data.annotations.classes),
-        f"{options.metric} on {len(val)} images" if val else "nothing",
+        f"{options.metric} on {len(val)} images" if val and options.metric != "last" else "nothing",
     )  # fmt: skip
     learned = sum(parameter.numel() for parameter in detector.parameters() if parameter.requires_grad)
     branches = " with masks" * options.masks + " with global context" * options.context

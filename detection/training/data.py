@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from backbones.errors import InputError
 from backbones.running import distributed
 from backbones.running.workers import choose_workers
 from detection.data.annotations import DetectionData
+from detection.data.archives import download_dataset
 from detection.data.batches import Batch, TrainingBatches
 from detection.data.datasets import read_dataset
 from detection.data.faults import refuse_faulty_files
@@ -28,7 +30,13 @@ def read_splits(options: TrainingOptions) -> tuple[DetectionData, DetectionData 
     Raises:
         InputError: a split is missing or has faulty files, or there is nothing to learn in it.
     """
-    data, faults = read_dataset(options.dataset, options.split)
+    assert options.split and options.val_split
+    if options.download:
+        if distributed.is_main():
+            download_dataset(options.dataset, options.data_dir)
+        distributed.barrier()
+    known: dict[str, Any] = {"masks": options.masks, "data_dir": options.data_dir}
+    data, faults = read_dataset(options.dataset, options.split, **known)
     refuse_faulty_files(faults, options.dataset)
     if not len(data.annotations.objects.labels):
         raise InputError(f"{options.dataset}: split {options.split} has no object to learn from")
@@ -36,7 +44,7 @@ def read_splits(options: TrainingOptions) -> tuple[DetectionData, DetectionData 
         raise InputError(f"--masks: {options.dataset} has boxes only; leave --masks out")
     if options.val_split == "none":
         return data, None
-    val, faults = read_dataset(options.dataset, options.val_split, data.annotations.classes)
+    val, faults = read_dataset(options.dataset, options.val_split, data.annotations.classes, **known)
     refuse_faulty_files(faults, options.dataset)
     return data, val
 

@@ -147,15 +147,16 @@ class DetectionJob:
 
     def _choose(self, metrics: dict[str, float]) -> None:
         """Keep the weights if none were better; the notes are the same on all processes."""
-        chosen, notes = self.options.metric, self.state.notes
-        if chosen not in metrics:
+        chosen, notes = str(self.options.metric), self.state.notes
+        newest = chosen == "last"
+        if not newest and chosen not in metrics:
             raise InputError(f"--metric {chosen}: the evaluation has {', '.join(metrics)}")
-        shown = dict.fromkeys(("AP", "AP50", "AP75", chosen))
+        shown = dict.fromkeys(("AP", "AP50", "AP75", *([] if newest else [chosen])))
         logger.info(
             "iteration %d: %s %s %s", self.state.step, self.options.dataset, self.options.val_split,
             "  ".join(f"{name} {metrics[name]:.4f}" for name in shown),
         )  # fmt: skip
-        if metrics[chosen] > notes.get("best", {}).get(chosen, -2.0):
+        if newest or metrics[chosen] > notes.get("best", {}).get(chosen, -2.0):
             self.state.notes = {"best": {"step": self.state.step, **metrics}, "waited": 0}
             self._keep(self.state.notes["best"])
             return

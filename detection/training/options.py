@@ -10,11 +10,12 @@ from typing import Any
 from backbones.errors import InputError, did_you_mean
 from backbones.running.command_line import CommandOptions, option
 from backbones.variants import VARIANTS, VGGVariant, list_backbones
+from detection.data.names import HELP, default_splits
 from detection.settings import HEADS, DetectorSettings
 from detection.training.recipes import RECIPES, find_recipe
 
 RECIPE = "the recipe's"
-METRICS = ("AP", "AP50", "AP75", "VOC_mAP", "VOC07_mAP", "mask_AP", "mask_AP50", "mask_AP75")
+METRICS = ("AP", "AP50", "AP75", "VOC_mAP", "VOC07_mAP", "mask_AP", "mask_AP50", "mask_AP75", "last")
 _OF_HEADS = {"channels": ("fpn",), "vector": ("fpn", "vgg"), "dropout": ("vgg",)}
 """Settings that only some heads have."""
 
@@ -23,9 +24,14 @@ _OF_HEADS = {"channels": ("fpn",), "vector": ("fpn", "vgg"), "dropout": ("vgg",)
 class TrainingOptions(CommandOptions):
     """Everything that decides a training run. ``None`` means: as the recipe says."""
 
-    dataset: str = option("digits", "digits, voc:DIR or coco:DIR", group="data")
-    split: str = option("train", "what to train on", group="data")
-    val_split: str = option("val", "what to choose the best weights by; 'none' keeps the last", group="data")
+    dataset: str = option("digits", HELP, group="data")
+    split: str | None = option(None, "what to train on", group="data", otherwise="train")
+    val_split: str | None = option(
+        None, "what to choose the best weights by; none keeps the last", group="data", otherwise="val"
+    )
+    data_dir: str | None = option(None, "where named sets lie", group="data", metavar="DIR",
+                                  otherwise="$DATA_DIR or data")  # fmt: skip
+    download: bool = option(False, "fetch a named set with a public address", group="data")
     workers: int = option(-1, "processes that read images; -1 chooses", group="data")
     learn_ignored: bool = option(False, "train on crowds and difficult objects too", group="data")
 
@@ -97,7 +103,10 @@ class TrainingOptions(CommandOptions):
     )
     test_shorter: int | None = option(None, "shorter side in testing", group="recipe", otherwise=RECIPE)
     longer: int | None = option(None, "limit on the longer side", group="recipe", otherwise=RECIPE)
-    metric: str = option("AP", "by which the best weights are chosen", group="recipe", choices=METRICS)
+    metric: str | None = option(
+        None, "by which the best weights are chosen; last takes the newest", group="recipe", choices=METRICS,
+        otherwise="AP; voc0712: last, since its val is the test set",
+    )  # fmt: skip
     patience: int = option(0, "stop after so many evaluations without better weights; 0 for never", group="recipe")
     seed: int = option(0, "of every random draw", group="recipe")
 
@@ -135,9 +144,13 @@ def resolve(options: TrainingOptions, initial: DetectorSettings | None = None) -
         options = replace(options, iterations=-(-_positive(options, "images") // batch_size))
     else:
         options = replace(options, images=_positive(options, "iterations") * batch_size)
+    splits = default_splits(options.dataset)
     every = options.evaluate_every or max(1, -(-_positive(options, "iterations") // 10))
     options = replace(
         options,
+        split=options.split or splits[0],
+        val_split=options.val_split or splits[1],
+        metric=options.metric or ("last" if (options.dataset, options.val_split) == ("voc0712", None) else "AP"),
         evaluate_every=every,
         checkpoint_every=options.checkpoint_every or every,
         output=options.output or str(Path("runs") / f"{_folder_name(options.dataset)}-{options.backbone}"),
@@ -256,10 +269,10 @@ def _check(options: TrainingOptions) -> None:
     for name in ("shorter", "anchor_sizes"):
         if not getattr(options, name) or min(getattr(options, name)) <= 0:
             raise InputError(f"{_flag(name)} must be positive")
-    if options.metric.startswith("mask_") and not options.masks:
+    if str(options.metric).startswith("mask_") and not options.masks:
         raise InputError(f"--metric {options.metric} needs --masks")
-    if options.patience and options.val_split == "none":
-        raise InputError("--patience needs a validation split; leave out --val-split none")
+    if options.patience and (options.val_split == "none" or options.metric == "last"):
+        raise InputError("--patience needs a validation split and a metric; leave out --val-split none, --metric last")
 
 
 def _positive(options: TrainingOptions, name: str) -> int:

@@ -14,6 +14,7 @@ from backbones.running.resuming import open_run, options_of_run
 from backbones.running.run_folder import RunFolder
 from backbones.running.training_loop import Pace, run_jobs
 from detection.building import load_detector
+from detection.data.splits import write_splits
 from detection.training.announcing import announce
 from detection.training.data import read_splits
 from detection.training.finishing import finish
@@ -57,6 +58,7 @@ def train(options: TrainingOptions) -> Path:
             logger.info("going on after iteration %d of %s", state.step, options.iterations)
         if distributed.is_main():
             run.rewind(state.step)
+            write_splits(run.path, {str(options.split): data, str(options.val_split): val})
         job = DetectionJob(options, state, data, val, run, device)
         announce(options, data, val, job.detector, run)
         resume = f"python detection/train.py --resume {run.path}"

@@ -8,14 +8,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from detection.data.annotations import DetectionData
-from detection.data.digits import compose_scene
+import numpy as np
+from pycocotools import mask as rle
+
+from detection.data.annotations import AnnotationBuilder, DetectionData
+from detection.data.digits import SIZE, compose_scene
 from tests.conftest import ROOT
-from tests.detection.builders import data_of
 
 SMALL: dict[str, Any] = {
     "backbone": "resnet20", "head": "fpn", "weights": "none", "recipe": "digits", "iterations": 6, "batch_size": 2,
@@ -35,11 +36,13 @@ def small_run(head: str = "fpn", **changes: Any) -> dict[str, Any]:
 def few_scenes(split: str) -> DetectionData:
     """Eight scenes to train on, five to validate, in place of thousands; their digits told apart as three classes."""
     scenes = [compose_scene(split, number) for number in range(8 if split == "train" else 5)]
-    objects = [
-        [(tuple(map(float, box)), int(label) % 3) for box, label in zip(scene.boxes, scene.labels, strict=True)]
-        for scene in scenes
-    ]
-    return replace(data_of([scene.image for scene in scenes], objects), mirrored=False)
+    builder = AnnotationBuilder(("a", "b", "c"))
+    for number, scene in enumerate(scenes, start=1):
+        for box, label, mask in zip(scene.boxes, scene.labels, scene.masks, strict=True):
+            counts = rle.encode(np.asfortranarray(mask.view(np.uint8)))["counts"]
+            builder.add_object(box.tolist(), int(label) % 3, mask=counts)
+        builder.add_image(f"{number}.png", number, (SIZE, SIZE))
+    return DetectionData("made", builder.build(), [scene.image for scene in scenes], mirrored=False)
 
 
 def untimed(run: Path) -> list[dict[str, Any]]:
