@@ -14,9 +14,10 @@ from backbones.running.command_line import run_command
 from detection.training.options import TrainingOptions
 
 EXAMPLES = (
-    "python detection/train.py --dataset voc:my/VOC --backbone resnet50_v15 --recipe quick",
-    "python detection/train.py --dataset coco:data/coco --backbone resnet101_v15 --recipe 1x --precision bf16",
-    "torchrun --nproc-per-node 8 detection/train.py --dataset coco:data/coco --split train2017 --val-split val2017",
+    "python detection/train.py --backbone resnet101 --dataset coco                  # the paper's, on COCO 2017",
+    "python detection/train.py --dataset voc:my/VOC --recipe quick                  # a few hundred photographs",
+    "python detection/train.py --dataset voc:my/VOC --recipe quick --init-from runs/coco-resnet101",
+    "torchrun --nproc-per-node 8 detection/train.py --backbone resnet50_v15 --dataset coco --recipe 1x --masks",
     "python detection/train.py --resume runs/voc-resnet50_v15",
 )
 

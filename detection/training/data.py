@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -67,12 +68,15 @@ def make_loader(options: TrainingOptions, data: DetectionData, step: int, device
     batches = TrainingBatches(
         data, planner, distributed.rank(), processes, learn_ignored=options.learn_ignored, masks=options.masks
     )
+    workers = choose_workers(options.workers, device, _MOST_WORKERS)
     return DataLoader(
         batches,
         batch_size=None,
         sampler=range(step, options.iterations),
-        num_workers=choose_workers(options.workers, device, _MOST_WORKERS),
+        num_workers=workers,
         pin_memory=device.type == "cuda",
+        # forked workers share the annotations; others would each get a copy
+        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
     )
 
 

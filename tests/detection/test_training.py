@@ -26,7 +26,7 @@ from detection.training.run import train
 from tests.detection.builders import write_voc_folder
 from tests.detection.training_runs import RESUME, SMALL, few_scenes, run_on_two, small_run, start, untimed, wait_for
 
-COMFORTS: dict[str, Any] = {"ema": 0.9, "shorter": (96, 128), "longer": 160, "accumulate": 2}
+COMFORTS: dict[str, Any] = {"ema": 0.9, "shorter": (96, 128), "longer": 160, "accumulate": 2, "masks": True}
 """What a resumed run has to find again."""
 
 
@@ -146,7 +146,7 @@ def test_without_validation_the_last_weights_are_kept(scenes: None, tmp_path: Pa
     assert load_detector(run).classes == ("a", "b", "c")
 
 
-@pytest.mark.parametrize("changes", [{}, {"accumulate": 2, "ema": 0.9}], ids=["plain", "parts"])
+@pytest.mark.parametrize("changes", [{}, {"accumulate": 2, "ema": 0.9, "masks": True}], ids=["plain", "parts"])
 def test_two_processes_train_as_one(changes: dict[str, Any], tmp_path: Path) -> None:
     """The same first 20 losses from one process and from two, and the same numbers on five images."""
     options = {

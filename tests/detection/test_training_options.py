@@ -12,6 +12,7 @@ from detection.training.job import make_schedule
 from detection.training.options import TrainingOptions, resolve
 from detection.training.preparing import make_settings
 from detection.training.recipes import RECIPES, find_recipe
+from tests.conftest import ROOT
 from tests.detection.training_runs import few_scenes
 
 COCO, VOC = "coco:data/coco", "voc:data/VOC2007"
@@ -177,3 +178,45 @@ def test_a_detector_to_start_from_brings_its_design() -> None:
 def test_impossible_options_are_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         resolve(TrainingOptions(**wrong))
+
+
+TABLE = (
+    "| recipe, head | network | images | batch | rate for 16 | falls at | decay | shorter sides; test, longest "
+    "| anchors | pooling | proposals: training, testing | regions |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n"
+)
+
+
+def table_row(name: str, head: str, coco: bool) -> str:
+    recipe = find_recipe(name, head, coco)
+    detector = recipe.detector
+    shorter = f"{recipe.shorter[0]} to {recipe.shorter[-1]}" if len(recipe.shorter) > 1 else recipe.shorter[0]
+    data = (", COCO" if coco else ", VOC") if name == "paper" else ""
+    proposals = [f"{p.before_nms:,} > {p.after_nms:,}" for p in (detector.train_proposals, detector.test_proposals)]
+    cells = (
+        f"`{name}` {head}{data}", f"`{recipe.backbone}`", f"{recipe.images:,}", recipe.batch_size,
+        f"{recipe.learning_rate:g}", ", ".join(f"{part:.3g}" for part in recipe.milestones),
+        f"{recipe.weight_decay:g}", f"{shorter}; {detector.input.shorter}, {detector.input.longer}",
+        " ".join(str(size) for level in detector.anchors.sizes for size in level),
+        f"{detector.pool.kind} {detector.pool.size}", "; ".join(proposals), detector.roi_sampling.count,
+    )  # fmt: skip
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def test_the_documented_recipes_are_the_real_ones() -> None:
+    text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    rows = [
+        table_row(name, head, coco)
+        for name in RECIPES
+        for head in ("c4", "vgg", "fpn")
+        for coco in ((False, True) if name == "paper" else (False,))
+        if (name, head) != ("paper", "fpn")
+    ]
+    documented = text.split("<!-- table recipes -->\n")[1].split("<!-- end -->")[0]
+    assert documented == TABLE + "\n".join(rows) + "\n", "put the left side into docs/training.md"
+
+
+def test_every_option_of_training_comfort_is_documented() -> None:
+    text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    for flag in ("--init-from", "--ema", "--accumulate", "--patience", "--metric", "--freeze", "--masks", "--context",
+                 "--pool", "--learn-ignored", "--workers", "--resume", "--config", "--download"):  # fmt: skip
+        assert f"`{flag}" in text, flag
