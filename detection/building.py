@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from backbones import freezing
 from backbones.batch_norm import freeze_batch_norm
 from backbones.building import build_backbone
 from backbones.contract import Backbone
@@ -81,14 +82,14 @@ def build_head(backbone: Backbone, settings: DetectorSettings) -> DetectionHead:
 
 
 def freeze_stages(detector: Detector, stages: int) -> None:
-    """Let the first stages of the backbone learn nothing: 1 is conv1, 2 also conv2_x, ...; 0 frees all.
+    """Let the first stages of the backbone learn nothing: 1 is conv1, 2 also conv2_x, ...; 0 changes nothing.
 
-    Detectors on pretrained networks keep conv1 and conv2_x (section 3.3 of Fast R-CNN: they are generic).
+    Detectors on pretrained networks keep conv1 and conv2_x (section 4.5 of Fast R-CNN: they are generic).
+
+    Raises:
+        InputError: the backbone has fewer stages.
     """
-    backbone: Any = detector.head.backbone
-    for number in range(1, stages + 1):
-        name = f"conv{number}_x" if hasattr(backbone, f"conv{number}_x") else "stem"
-        getattr(backbone, name).requires_grad_(False)
+    freezing.freeze_stages(detector.head.backbone, stages)
 
 
 def save_detector(detector: Detector, path: Path, **metadata: Any) -> None:
@@ -122,6 +123,7 @@ def load_detector(source: str | Path, device: str = "cpu") -> Detector:
         )
     detector = build_detector(DetectorSettings.from_dict(metadata["architecture"]))
     missing, surplus = detector.load_state_dict(tensors, strict=False)
+    missing = [name for name in missing if not name.endswith("num_batches_tracked")]  # frozen norms count no batches
     if missing or surplus:
         raise InputError(
             f"{path}: {len(missing)} tensors missing, {len(surplus)} left over; written by another version"

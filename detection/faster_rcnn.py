@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
 from torch import Tensor, nn
 
 from backbones.normalization import Normalize
 from detection.heads.contract import DetectionHead
 from detection.improvements.context import beside_each, with_whole_image
 from detection.improvements.refinement import refine
+from detection.loss_counts import LossCounts
 from detection.masks.branch import MaskBranch, mask_loss, mask_probabilities, mask_targets
 from detection.operators import EAGER
 from detection.pooling import RegionPooler, SingleScalePooler
@@ -55,34 +57,56 @@ class FasterRCNN(nn.Module):
         self.masks = masks
         self.operators = EAGER
 
-    def losses(self, images: Tensor, targets: Targets) -> dict[str, Tensor]:
+    def losses(self, images: Tensor, targets: Targets, counts: LossCounts | None = None) -> dict[str, Tensor]:
         """The losses of Faster R-CNN, and of the masks, each a scalar; their sum is what training minimizes.
 
         Args:
             images: [B, 3, H, W] uint8 RGB, padded.
             targets: the objects.
+            counts: what the losses are divided by, where these images are a part of a batch.
         """
         features = self.head.features(self.normalize(images, targets.sizes))
         outputs = self.rpn(features)
-        losses = self.rpn.losses(features, outputs, targets)
-        proposals = self.rpn.propose(features, outputs, targets.sizes, self.settings.train_proposals, self.operators)
-        regions = sample_regions(proposals, targets, self.settings.roi_sampling)
+        losses = self.rpn.losses(features, outputs, targets, counts.anchors if counts else None)
+        regions = self._draw(features, outputs, targets)
         pool = SingleScalePooler(self.head, features, self.operators)
         maps, vectors = self._describe(pool, regions.boxes, targets.sizes)
         logits, deltas = self.predictor(vectors)
-        losses |= region_losses(logits, deltas, regions, self.settings.roi_beta)
+        losses |= region_losses(logits, deltas, regions, self.settings.roi_beta, counts.regions if counts else None)
         if self.masks is not None:
-            losses["masks"] = self._mask_loss(self.masks, pool, maps, regions, targets)
+            known = counts.masks if counts else None
+            losses["masks"] = self._mask_loss(self.masks, pool, maps, regions, targets, known)
         return losses
 
+    @torch.no_grad()
+    def loss_counts(self, images: Tensor, targets: Targets) -> LossCounts:
+        """What ``losses`` draws from the same batch, at the price of the first stage. Arguments as there."""
+        features = self.head.features(self.normalize(images, targets.sizes))
+        _, samples = self.rpn.sample(features, targets)
+        regions = self._draw(features, self.rpn(features), targets)
+        drawn = (samples.valid, regions.valid, regions.valid & (regions.labels > 0))
+        return LossCounts(*(part.sum().float() for part in drawn))
+
+    def _draw(
+        self, features: Sequence[Tensor], outputs: tuple[list[Tensor], list[Tensor]], targets: Targets
+    ) -> RegionTargets:
+        proposals = self.rpn.propose(features, outputs, targets.sizes, self.settings.train_proposals, self.operators)
+        return sample_regions(proposals, targets, self.settings.roi_sampling)
+
     def _mask_loss(
-        self, branch: MaskBranch, pool: RegionPooler, maps: Tensor, regions: RegionTargets, targets: Targets
+        self,
+        branch: MaskBranch,
+        pool: RegionPooler,
+        maps: Tensor,
+        regions: RegionTargets,
+        targets: Targets,
+        count: Tensor | None,
     ) -> Tensor:
         """Masks are learned on positive regions, which come first among those drawn."""
         assert targets.masks is not None, "training masks needs masks in the targets"
         sampling = self.settings.roi_sampling
-        count = regions.boxes.shape[1]
-        first = regions.first(min(int(sampling.count * sampling.positive_fraction), count))
+        drawn = regions.boxes.shape[1]
+        first = regions.first(min(int(sampling.count * sampling.positive_fraction), drawn))
         most = first.labels.shape[1]
         if self.head.masks_from_maps:
             logits = branch(maps[:, :most].flatten(0, 1))
@@ -92,7 +116,7 @@ class FasterRCNN(nn.Module):
         grids = targets.masks.gather(1, slots).flatten(0, 1)
         wanted = mask_targets(grids, first.objects.flatten(0, 1), first.boxes.flatten(0, 1), logits.shape[-1])
         labels = first.labels.flatten()
-        return mask_loss(logits, wanted, labels - 1, (labels > 0) & first.valid.flatten())
+        return mask_loss(logits, wanted, labels - 1, (labels > 0) & first.valid.flatten(), count)
 
     def detect(self, images: Tensor, sizes: Tensor) -> DetectionBatch:
         """Detections of a padded batch, in its own pixels.

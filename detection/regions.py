@@ -8,17 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from backbones.running.distributed import mean_over_processes
 from backbones.running.keyed_random import uniform
 from detection.boxes import ROI_WEIGHTS, encode
+from detection.loss_counts import count_of
 from detection.losses import smooth_l1
 from detection.matching import match
 from detection.proposals import Proposals
 from detection.sampling import draw
 from detection.settings import SamplingSettings
 from detection.targets import Targets
-
-_REGIONS_FROM = 1 << 40  # region numbers start beyond all anchor numbers, so their draws are independent
 
 
 class BoxPredictor(nn.Module):
@@ -70,8 +68,7 @@ def sample_regions(proposals: Proposals, targets: Targets, settings: SamplingSet
     usable = torch.cat((proposals.valid, targets.present), 1)
     matches = match(candidates, targets, settings)
     matches = type(matches)(matches.positive & usable, matches.negative & usable, matches.matched)
-    numbers = torch.arange(candidates.shape[1], device=candidates.device) + _REGIONS_FROM
-    samples = draw(matches, settings, uniform(targets.keys, numbers))
+    samples = draw(matches, settings, uniform(targets.keys, _place(candidates)))
     matched = matches.matched.gather(1, samples.index)
     labels = torch.where(samples.positive, 1 + targets.labels.gather(1, matched), 0)
     wide = samples.index[..., None].expand(-1, -1, 4)
@@ -79,7 +76,16 @@ def sample_regions(proposals: Proposals, targets: Targets, settings: SamplingSet
     return RegionTargets(candidates.gather(1, wide), labels, objects, matched, samples.valid)
 
 
-def region_losses(logits: Tensor, deltas: Tensor, regions: RegionTargets, beta: float) -> dict[str, Tensor]:
+def _place(boxes: Tensor) -> Tensor:
+    """A number for each box by its place in whole pixels: its rank would change with the last bit of a score, and with
+    it, between one process and several, what is drawn. [..., 4] -> [...] int64."""
+    x1, y1, x2, y2 = boxes.round().long().unbind(-1)
+    return ((x1 * 8191 + y1) * 8191 + x2) * 8191 + y2
+
+
+def region_losses(
+    logits: Tensor, deltas: Tensor, regions: RegionTargets, beta: float, count: Tensor | None = None
+) -> dict[str, Tensor]:
     """Equation 1 of Fast R-CNN: both terms are means over the drawn regions of the global batch.
 
     Args:
@@ -87,9 +93,10 @@ def region_losses(logits: Tensor, deltas: Tensor, regions: RegionTargets, beta: 
         deltas: [B, R, K, 4].
         regions: what they should be.
         beta: of the smooth L1 loss.
+        count: the number of drawn regions to divide by, if it is known.
     """
     labels, valid = regions.labels.reshape(-1), regions.valid.reshape(-1)
-    count = mean_over_processes(valid.sum().float()).clamp(min=1)
+    count = count_of(valid, count)
     classes = functional.cross_entropy(logits.float().flatten(0, 1), labels, reduction="none")
     own = (labels - 1).clamp(min=0)[:, None, None].expand(-1, 1, 4)
     chosen = deltas.float().flatten(0, 1).gather(1, own)[:, 0]

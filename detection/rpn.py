@@ -8,15 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from backbones.running.distributed import mean_over_processes
 from backbones.running.keyed_random import uniform
 from detection.anchors import AnchorGrid
 from detection.boxes import RPN_WEIGHTS, encode
+from detection.loss_counts import count_of
 from detection.losses import smooth_l1
-from detection.matching import match
+from detection.matching import Matches, match
 from detection.operators import Operators
 from detection.proposals import Proposals, select_proposals
-from detection.sampling import draw
+from detection.sampling import Samples, draw
 from detection.settings import ProposalSettings, SamplingSettings
 from detection.targets import Targets
 
@@ -68,19 +68,34 @@ class RegionProposalNetwork(nn.Module):
         logits, deltas = outputs
         return select_proposals(logits, deltas, self.anchors(features), sizes, settings, operators)
 
+    def sample(self, features: Sequence[Tensor], targets: Targets) -> tuple[Matches, Samples]:
+        """Which anchors the loss sees, and what they stand for."""
+        matches = match(torch.cat(self.anchors(features)), targets, self.sampling)
+        return matches, draw(matches, self.sampling, uniform(targets.keys, self.anchors.identities(features)))
+
     def losses(
-        self, features: Sequence[Tensor], outputs: tuple[list[Tensor], list[Tensor]], targets: Targets
+        self,
+        features: Sequence[Tensor],
+        outputs: tuple[list[Tensor], list[Tensor]],
+        targets: Targets,
+        count: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Equation 1 of the Faster R-CNN paper: both terms are means over the drawn anchors of the global batch."""
+        """Equation 1 of the Faster R-CNN paper: both terms are means over the drawn anchors of the global batch.
+
+        Args:
+            features: levels.
+            outputs: what ``forward`` gave for them.
+            targets: the objects.
+            count: the number of drawn anchors to divide by, if it is known.
+        """
         logits, deltas = (torch.cat([level.float() for level in levels], 1) for levels in outputs)
         anchors = torch.cat(self.anchors(features))
-        matches = match(anchors, targets, self.sampling)
-        samples = draw(matches, self.sampling, uniform(targets.keys, self.anchors.identities(features)))
+        matches, samples = self.sample(features, targets)
         wide = samples.index[..., None].expand(-1, -1, 4)
         objects = torch.gather(targets.boxes, 1, matches.matched.gather(1, samples.index)[..., None].expand(-1, -1, 4))
         wanted = encode(objects, anchors[samples.index], RPN_WEIGHTS)
         chosen = logits.gather(1, samples.index)
-        count = mean_over_processes(samples.valid.sum().float()).clamp(min=1)
+        count = count_of(samples.valid, count)
         objectness = functional.binary_cross_entropy_with_logits(chosen, samples.positive.float(), reduction="none")
         boxes = smooth_l1(deltas.gather(1, wide) - wanted, self.beta).sum(-1)
         return {

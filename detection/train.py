@@ -11,12 +11,13 @@ if __package__ in (None, ""):  # run as a script: the project's root, not this f
 from collections.abc import Sequence
 
 from backbones.running.command_line import run_command
-from detection.training_options import TrainingOptions
+from detection.training.options import TrainingOptions
 
 EXAMPLES = (
-    "python detection/train.py --dataset voc:my/VOC --backbone resnet50_v15 --recipe quick",
-    "python detection/train.py --dataset coco:data/coco --backbone resnet101_v15 --recipe 1x --precision bf16",
-    "torchrun --nproc-per-node 8 detection/train.py --dataset coco:data/coco --split train2017 --val-split val2017",
+    "python detection/train.py --backbone resnet101 --dataset coco                  # the paper's, on COCO 2017",
+    "python detection/train.py --dataset voc:my/VOC --recipe quick                  # a few hundred photographs",
+    "python detection/train.py --dataset voc:my/VOC --recipe quick --init-from runs/coco-resnet101",
+    "torchrun --nproc-per-node 8 detection/train.py --backbone resnet50_v15 --dataset coco --recipe 1x --masks",
     "python detection/train.py --resume runs/voc-resnet50_v15",
 )
 
@@ -24,7 +25,7 @@ EXAMPLES = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and train."""
     return run_command(
-        TrainingOptions, "detection.training:train", description=__doc__ or "", examples=EXAMPLES, argv=argv
+        TrainingOptions, "detection.training.run:train", description=__doc__ or "", examples=EXAMPLES, argv=argv
     )
 
 

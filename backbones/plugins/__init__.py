@@ -17,7 +17,7 @@ from backbones.convention import IMAGENET, InputConvention
 from backbones.errors import InputError
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from backbones.contract import Backbone
 
@@ -84,33 +84,6 @@ def check_maps(name: str, wanted: Sequence[str], known: Iterable[str]) -> None:
 def deepest_at_each_stride(network: Backbone) -> dict[int, str]:
     """The last map of each resolution, {4: "c2", 8: "c3", ...}: pyramids and decoders take one from each."""
     return {stride: name for name, stride in network.out_strides.items()}
-
-
-def first_stages(network: Backbone, count: int) -> dict[str, nn.Module]:
-    """The children of the network that make its first ``count`` maps: 1 is conv1, 2 also conv2_x, ...
-
-    Raises:
-        InputError: the network has fewer stages.
-    """
-    names = list(network.out_channels)
-    if not 0 <= count <= len(names):
-        raise InputError(f"cannot freeze {count} stages: the network has {len(names)} ({', '.join(names)})")
-    if not count:
-        return {}
-    later = [network.stage(name) for name in names[count:]]
-    return {name: child for name, child in network.named_children() if not any(child is stage for stage in later)}
-
-
-def freeze_stages(network: Backbone, count: int) -> None:
-    """Let the first ``count`` stages learn nothing, batch-norm statistics included.
-
-    Raises:
-        InputError: the network has fewer stages.
-    """
-    from backbones.batch_norm import freeze_batch_norm
-
-    for name, child in first_stages(network, count).items():
-        setattr(network, name, freeze_batch_norm(child).requires_grad_(False))
 
 
 def unit_statistics(convention: InputConvention) -> tuple[list[float], list[float]]:

@@ -19,7 +19,8 @@ from backbones.batch_norm import freeze_batch_norm
 from backbones.contract import Backbone
 from backbones.convention import InputConvention
 from backbones.errors import InputError
-from backbones.plugins import build_trunk, check_maps, freeze_stages, import_host
+from backbones.freezing import freeze_stages
+from backbones.plugins import build_trunk, check_maps, import_host
 
 _INSTALL = "pip install --no-build-isolation git+https://github.com/facebookresearch/detectron2"
 _modeling = import_host("detectron2.modeling", _INSTALL)

@@ -16,7 +16,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from backbones.errors import InputError
-from backbones.plugins import build_trunk, check_maps, first_stages, import_host
+from backbones.freezing import first_stages
+from backbones.plugins import build_trunk, check_maps, import_host
 
 _INSTALL = "pip install mmengine"
 _registry = import_host("mmengine.registry", _INSTALL)

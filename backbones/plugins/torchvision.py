@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from backbones.batch_norm import freeze_batch_norm
 from backbones.contract import Backbone
 from backbones.convention import InputConvention
+from backbones.freezing import freeze_stages
 from backbones.plugins import (
     build_trunk,
     check_maps,
     deepest_at_each_stride,
-    freeze_stages,
     from_rgb,
     import_host,
     unit_statistics,

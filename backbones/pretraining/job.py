@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -32,6 +31,7 @@ from backbones.running.command_line import as_plain_values
 from backbones.running.learning_rate import Observed, Schedule
 from backbones.running.run_folder import RunFolder
 from backbones.running.training_state import TrainingState
+from backbones.running.workers import choose_workers
 from backbones.weights import save_weights
 
 logger = logging.getLogger("shortcut")
@@ -124,6 +124,9 @@ class PretrainingJob:
         logger.info("iteration %d: %s top-1 error %.2f %%", self.state.step, self.options.val_split, rates.top1)
         return rates.as_metrics()
 
+    def done(self) -> bool:
+        return False
+
     def finish(self) -> None:
         """Write weights, metrics and report."""
         options, normalize = self.options, self.model.normalize
@@ -169,7 +172,7 @@ class PretrainingJob:
             )  # fmt: skip
             return StreamedSteps(
                 learner, self.model.normalize, stream,
-                lighting=self.recipe.lighting, workers=_workers(options, device), device=device,
+                lighting=self.recipe.lighting, workers=choose_workers(options.workers, device), device=device,
             )  # fmt: skip
         assert self.data.train is not None
         plan = BatchPlan(order, self.batch_size, options.seed)
@@ -181,10 +184,11 @@ class PretrainingJob:
     def _watch_warmup(self, error: Tensor) -> None:
         """Section 4.2: 0.01 until the training error is below 80 %. The device is asked once in 100 steps."""
         notes, done = self.state.notes, self.state.step + 1
+        error = distributed.mean_over_processes(error)  # a checkpoint holds one window for all processes
         notes["window"] = error + notes["window"].to(self.device) if "window" in notes else error.clone()
         if done % WARMUP_WINDOW:
             return
-        mean = float(distributed.mean_over_processes(notes.pop("window"))) / WARMUP_WINDOW
+        mean = float(notes.pop("window")) / WARMUP_WINDOW
         if mean < WARMUP_ERROR:
             notes["warmup_end"] = done * self.batch_size
             logger.info("iteration %d: training error %.1f %%, the warm-up ends", done, mean)
@@ -195,7 +199,7 @@ class PretrainingJob:
         if self.data.val is None:
             rates, scores = evaluate_files(
                 self.model, self.data.datasets.val, self.model.convention, batch_size=_EVALUATION_BATCH,
-                workers=_workers(options, self.device), device=self.device, precision=options.precision,
+                workers=choose_workers(options.workers, self.device), device=self.device, precision=options.precision,
             )  # fmt: skip
             return rates, torch.cat(distributed.gather_objects(scores))
         pixels, labels = self.data.val.pixels, self.data.val.labels
@@ -242,10 +246,3 @@ def _wrap(model: Classifier, options: TrainingOptions, device: torch.device) -> 
     if distributed.world_size() > 1:
         return DistributedDataParallel(network, [device.index] if device.type == "cuda" else None)
     return network
-
-
-def _workers(options: TrainingOptions, device: torch.device) -> int:
-    if options.workers >= 0:
-        return options.workers
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return max(1, (os.cpu_count() or 1) // processes) if device.type == "cuda" else 0

@@ -35,6 +35,7 @@ def option(
     choices: Choices | None = None,
     metavar: str | None = None,
     positional: bool = False,
+    otherwise: str = "",
 ) -> Any:
     """A dataclass field with the help text of its flag.
 
@@ -45,8 +46,12 @@ def option(
         choices: the values that are taken, or a function that lists them.
         metavar: how the help calls the value.
         positional: the value needs no flag.
+        otherwise: what decides where the default is None, in the words of the help: ``the recipe's``.
     """
-    keys = {"help": text, "group": group, "choices": choices, "metavar": metavar, "positional": positional}
+    keys = {
+        "help": text, "group": group, "choices": choices, "metavar": metavar, "positional": positional,
+        "otherwise": otherwise,
+    }  # fmt: skip
     return field(default=default, metadata=keys)
 
 
@@ -200,7 +205,8 @@ class _Parser(argparse.ArgumentParser):
 
 def _add_argument(group: argparse._ArgumentGroup, item: dataclasses.Field[Any], hint: Any) -> None:
     kind, repeated = _value_type(hint)
-    default = "" if item.default in (None, (), "") else f" (default: {_show(item.default)})"
+    decides = item.metadata["otherwise"] if item.default in (None, (), "") else _show(item.default)
+    default = f" (default: {decides})" if decides else ""
     choices = item.metadata["choices"]
     settings: dict[str, Any] = {"help": (item.metadata["help"] + default).replace("%", "%%")}
     if kind is bool:

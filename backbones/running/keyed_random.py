@@ -31,13 +31,14 @@ def uniform(keys: Tensor, positions: Tensor) -> Tensor:
 
     Args:
         keys: [B] int64, from ``fold``.
-        positions: [N] int64, non-negative: what the number is for (an anchor, a region).
+        positions: [N] or [B, N] int64, non-negative: what the number is for (an anchor, a region); their lowest 32 bits
+            count.
 
     Returns:
         [B, N] float32, multiples of 2^-24.
     """
     low, high = (keys & _WORD)[:, None], (keys >> 32)[:, None]
-    mixed = _mix(_mix(positions[None] * 0x9E3779B1 + low & _WORD) ^ high)
+    mixed = _mix(_mix(positions * 0x9E3779B1 + low & _WORD) ^ high)
     return (mixed >> 8).float() * 2.0**-24
 
 

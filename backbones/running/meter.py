@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -43,6 +44,13 @@ class Meter:
             self._waited += time.perf_counter() - begun
             yield item
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens inside (an evaluation, a checkpoint) is no training time."""
+        begun = time.perf_counter()
+        yield
+        self._begun += time.perf_counter() - begun
+
     def read(self, batch_size: int) -> tuple[dict[str, float], dict[str, float]]:
         """Means over all processes since the last reading, and the clock's side of it; starts anew.
 
@@ -63,8 +71,9 @@ class Meter:
         return {"loss": sum(values[name] for name in self._losses), **values}, clock
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint needs so that a resumed run logs the same means."""
-        sums = {name: value.cpu() for name, value in self._sums.items()}
+        """What a checkpoint needs so that a resumed run logs the same means: the mean of all processes' sums, which
+        each of them restores. All processes call it together."""
+        sums = {name: mean_over_processes(value).cpu() for name, value in self._sums.items()}
         return {"sums": sums, "losses": list(self._losses), "steps": self._steps}
 
     def restore(self, state: dict[str, Any], device: torch.device) -> None:

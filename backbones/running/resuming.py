@@ -12,14 +12,14 @@ from backbones.running.command_line import CommandOptions, as_plain_values
 from backbones.running.run_folder import RunFolder
 
 Options = TypeVar("Options", bound=CommandOptions)
-_MACHINE = ("device", "workers", "quiet", "debug", "tensorboard")
+_MACHINE = ("device", "workers", "quiet", "debug", "tensorboard", "data_dir", "download")
 
 
 def options_of_run(given: Options, folder: Path) -> Options:
     """The options that the run in a folder was started with; what belongs to the machine may differ.
 
     Raises:
-        InputError: there is no run in it, or one of another command.
+        InputError: there is no run in it, or one of another command, or another value is given for an option of it.
     """
     saved = RunFolder.reopen(folder).read_config()
     strange = sorted(set(saved) - {item.name for item in fields(given)})
@@ -29,7 +29,15 @@ def options_of_run(given: Options, folder: Path) -> Options:
             "train.py that started it, in backbones/ or detection/"
         )
     values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()}
-    kept = {name: getattr(given, name) for name in _MACHINE}
+    for item in fields(given):
+        value, own = getattr(given, item.name), values.get(item.name)
+        if item.name not in (*_MACHINE, "resume") and value not in (item.default, own):
+            flag = "--" + item.name.replace("_", "-")
+            raise InputError(
+                f"{flag} {value}: the run in {folder} goes on as it was started, with {own}; leave {flag} out, "
+                f"or start a new run"
+            )
+    kept = {name: getattr(given, name) for name in _MACHINE if hasattr(given, name)}
     return replace(given, **{**values, **kept, "resume": str(folder)})
 
 

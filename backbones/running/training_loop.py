@@ -63,6 +63,9 @@ class Job(Protocol):
     def evaluate(self) -> dict[str, float]:
         """Marks on the validation split, on all processes together; what only the main process knows."""
 
+    def done(self) -> bool:
+        """Whether the run ends before its last iteration; the same on all processes."""
+
 
 def run_jobs(jobs: Sequence[Job], pace: Pace, *, resume: str, quiet: bool, tensorboard: bool = False) -> None:
     """Train jobs of the same pace side by side, to their end.
@@ -76,6 +79,8 @@ def run_jobs(jobs: Sequence[Job], pace: Pace, *, resume: str, quiet: bool, tenso
     Raises:
         Interrupted: a signal asked to stop; the states are saved.
     """
+    if all(job.done() for job in jobs):
+        return
     first = min(job.state.step for job in jobs)
     writers = [ScalarWriter(job.folder.path, tensorboard) for job in jobs]
     streams = [job.state.meter.timed(job.batches()) for job in jobs]
@@ -93,10 +98,13 @@ def run_jobs(jobs: Sequence[Job], pace: Pace, *, resume: str, quiet: bool, tenso
                 with job.on_device():
                     if pace.due(step, pace.log_every):
                         _log(job, pace, writer, bar)
-                    if pace.due(step, pace.evaluate_every):
-                        _record(job, job.evaluate(), writer)
-                    if pace.due(step, pace.checkpoint_every) or stop:
-                        _checkpoint(job)
+                    with job.state.meter.paused():
+                        if pace.due(step, pace.evaluate_every):
+                            _record(job, job.evaluate(), writer)
+                        if pace.due(step, pace.checkpoint_every) or stop or job.done():
+                            _checkpoint(job)
+            if all(job.done() for job in jobs):
+                return
             if stop and step < pace.iterations:
                 raise Interrupted(f"go on with: {resume}")
 
@@ -124,6 +132,5 @@ def _record(job: Job, values: dict[str, Any], writer: ScalarWriter) -> None:
 
 
 def _checkpoint(job: Job) -> None:
-    if distributed.is_main():
-        job.state.save(job.folder.state)
+    job.state.save(job.folder.state)
     distributed.barrier()

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from backbones.running import distributed
 from backbones.running.checkpoint import load_checkpoint, save_checkpoint
 from backbones.running.meter import Meter
+from backbones.running.weight_average import WeightAverage
 
 
 @dataclass
@@ -23,6 +25,8 @@ class TrainingState:
         meter: losses since the last log line.
         step: iterations done.
         notes: plain values that the trainer keeps, such as the best metrics so far.
+        average: of the weights, if one is kept.
+        about: plain values by which the model can be built again.
     """
 
     model: nn.Module
@@ -31,9 +35,11 @@ class TrainingState:
     meter: Meter = field(default_factory=Meter)
     step: int = 0
     notes: dict[str, Any] = field(default_factory=dict)
+    average: WeightAverage | None = None
+    about: dict[str, Any] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
-        """Write everything, atomically."""
+        """Write everything, atomically. All processes call it together; the main one writes."""
         state = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -41,14 +47,22 @@ class TrainingState:
             "meter": self.meter.state(),
             "step": self.step,
             "notes": self.notes,
+            "average": self.average.state() if self.average else None,
+            "about": self.about,
         }
-        save_checkpoint(path, state)
+        if distributed.is_main():
+            save_checkpoint(path, state)
 
     def load(self, path: Path, device: torch.device) -> None:
         """The inverse of ``save``."""
-        state = load_checkpoint(path)
+        self.restore(load_checkpoint(path), device)
+
+    def restore(self, state: dict[str, Any], device: torch.device) -> None:
+        """Take over what ``save`` wrote, as ``load_checkpoint`` reads it."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.meter.restore(state["meter"], device)
         self.step, self.notes = state["step"], state["notes"]
+        if self.average:
+            self.average.restore(state["average"])

@@ -15,7 +15,7 @@ from backbones.variants import VARIANTS, ResNetVariant
 from backbones.weights.file_content import FileContent, read_content
 from backbones.weights.formats import FORMATS, find_format
 from backbones.weights.model_file import is_ours, read_model
-from backbones.weights.published import fetch_published
+from backbones.weights.published import fetch_published, is_published_name
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,14 @@ def read_weights(source: str | Path) -> BackboneWeights:
 
     Other projects are told by the names of their tensors: torchvision, timm, detectron2 and MSRA (``R-50.pkl``),
     pytorch_resnet_cifar10 (``.th``). ``.pth``, ``.th`` and ``.pkl`` may be compressed (``.xz``). ``torchvision://NAME``
-    names published weights.
+    and ``msra://NAME`` name published weights.
 
     Raises:
         InputError: the file cannot be read, or its parameter names are nobody's that we know.
     """
     text = str(source)
-    if text.startswith("torchvision://"):
-        return read_weights(fetch_published(text.removeprefix("torchvision://")))
+    if is_published_name(text):
+        return read_weights(fetch_published(text))
     path = Path(source)
     if path.is_dir():
         path = path / WEIGHTS

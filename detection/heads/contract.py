@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from backbones.contract import Backbone
 from detection.settings import PoolSettings
 
 
@@ -12,6 +13,7 @@ class DetectionHead(nn.Module):
     """A backbone divided into what runs on the image and what runs on each region.
 
     Attributes:
+        backbone: without a classifier.
         strides: of the feature levels that ``features`` gives, finest first.
         pooled_strides: of those that regions are pooled from, the first ones.
         channels: of each level.
@@ -21,6 +23,7 @@ class DetectionHead(nn.Module):
         masks_from_maps: the mask branch reads ``maps`` (C4), instead of pooling regions on its own.
     """
 
+    backbone: Backbone
     strides: tuple[int, ...]
     pooled_strides: tuple[int, ...]
     channels: int

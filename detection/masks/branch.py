@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from backbones.running.distributed import mean_over_processes
+from detection.loss_counts import count_of
 from detection.settings import MaskSettings
 
 
@@ -49,7 +49,7 @@ def mask_probabilities(logits: Tensor, labels: Tensor) -> Tensor:
     return logits.float().gather(1, own).sigmoid().reshape(*labels.shape, *logits.shape[2:])
 
 
-def mask_loss(logits: Tensor, wanted: Tensor, labels: Tensor, positive: Tensor) -> Tensor:
+def mask_loss(logits: Tensor, wanted: Tensor, labels: Tensor, positive: Tensor, count: Tensor | None = None) -> Tensor:
     """Binary cross-entropy of each positive region's own class, the mean over cells and regions of the global batch.
 
     Args:
@@ -57,8 +57,9 @@ def mask_loss(logits: Tensor, wanted: Tensor, labels: Tensor, positive: Tensor) 
         wanted: [N, m, m] in 0..1.
         labels: [N] int64 in 0..K-1; without meaning where not positive.
         positive: [N] bool.
+        count: the number of positive regions to divide by, if it is known.
     """
-    count = mean_over_processes(positive.sum().float()).clamp(min=1)
+    count = count_of(positive, count)
     own = labels.clamp(min=0)[:, None, None, None].expand(-1, 1, *logits.shape[2:])
     chosen = logits.float().gather(1, own)[:, 0]
     each = functional.binary_cross_entropy_with_logits(chosen, wanted, reduction="none").mean((1, 2))

@@ -25,7 +25,7 @@ class Options(CommandOptions):
 
     name: str = option("a", "a name", group="things", choices=("apple", "banana", "a"))
     dynamic: str = option("x", "a listed name", group="things", choices=lambda: ["x", "yellow"])
-    count: int | None = option(None, "a number", group="things")
+    count: int | None = option(None, "a number", group="things", otherwise="as many as fit")
     rate: float = option(0.5, "100 % of it", group="things")
     sizes: tuple[int, ...] = option((1, 2), "numbers", group="things")
     fast: bool = option(False, "a switch", group="things")
@@ -73,6 +73,7 @@ def test_help_shows_groups_defaults_choices_and_examples(capsys: pytest.CaptureF
         "things:",
         "output:",
         "(default: 0.5)",
+        "(default: as many as fit)",
         "{apple,banana,a}",
         "examples:\n  do it",
         "--no-fast",

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 from backbones.errors import InputError
 from backbones.running import distributed
 from backbones.running.atomic_write import atomic_path, write_json
-from backbones.running.command_line import CommandOptions
+from backbones.running.command_line import CommandOptions, option
 from backbones.running.environment import describe_environment, processor_name
 from backbones.running.interrupts import noticing_interrupts
 from backbones.running.keyed_random import fold, generator, uniform
@@ -28,6 +29,7 @@ from backbones.running.report import Report, new_figure, plot_records
 from backbones.running.resuming import options_of_run
 from backbones.running.run_folder import RunFolder
 from backbones.running.tensorboard import ScalarWriter
+from backbones.running.workers import choose_workers
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -54,6 +56,33 @@ def test_a_run_of_another_command_is_not_resumed(tmp_path: Path) -> None:
     RunFolder.create(tmp_path / "run", {"quiet": True, "backbone": "resnet18"})
     with pytest.raises(InputError, match=r"no option 'backbone' here.; resume it with the train.py that started it"):
         options_of_run(CommandOptions(), tmp_path / "run")
+
+
+def test_a_resumed_run_goes_on_with_its_own_options(tmp_path: Path) -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Options(CommandOptions):
+        workers: int = option(-1, "processes", group="data")
+        rate: float | None = option(None, "how fast", group="recipe")
+        sizes: tuple[int, ...] = option((1, 2), "how large", group="recipe")
+        resume: str | None = option(None, "the folder", group="output")
+
+    folder = tmp_path / "run"
+    RunFolder.create(folder, {"quiet": False, "debug": False, "workers": 4, "rate": 0.5, "sizes": [3, 4]})
+    given = Options(resume=str(folder), workers=2, quiet=True)
+    assert options_of_run(given, folder) == Options(resume=str(folder), workers=2, quiet=True, rate=0.5, sizes=(3, 4))
+    with pytest.raises(InputError, match=r"--rate 0.1: the run in .*run goes on as it was started, with 0.5; leave"):
+        options_of_run(Options(resume=str(folder), rate=0.1), folder)
+    options_of_run(Options(resume=str(folder), rate=0.5), folder)
+
+
+def test_readers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(48)), raising=False)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert (choose_workers(3, gpu), choose_workers(0, gpu), choose_workers(-1, cpu)) == (3, 0, 0)
+    assert (choose_workers(-1, gpu), choose_workers(-1, gpu, most=8)) == (48, 8)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    assert choose_workers(-1, gpu) == 6
 
 
 def test_records_are_rewound_to_the_saved_state(tmp_path: Path) -> None:
@@ -126,6 +155,17 @@ def test_a_meter_reads_means_and_resumes() -> None:
         assert losses == {"loss": 4, "a": 2, "b": 2, "error": 30}, "only losses are summed"
         assert set(clock) == {"images_per_second", "waiting"}
     assert items == [1, 2, 3]
+
+
+def test_a_meter_counts_no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("backbones.running.meter.time.perf_counter", lambda: clock[0])
+    meter = Meter()
+    meter.add({"a": torch.tensor(1.0)}, {})
+    clock[0] += 2
+    with meter.paused():
+        clock[0] += 100
+    assert meter.read(10)[1]["images_per_second"] == 5
 
 
 def test_one_process_needs_no_group() -> None:

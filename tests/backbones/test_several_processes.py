@@ -11,6 +11,7 @@ from torch import multiprocessing
 
 from backbones.running import distributed
 from backbones.running.atomic_write import atomic_path
+from backbones.running.meter import Meter
 from backbones.running.training_loop import _all_stop
 
 
@@ -21,6 +22,9 @@ def _one_process(rank: int, place: str) -> None:
     assert buffer.tolist() == [0, 0, 0]
     answers = [_all_stop(rank == 1 and step >= 4, step) for step in range(1, 21)]
     assert answers.index(True) == 9, "both stop after the tenth step, though the signal reached one in the fourth"
+    meter = Meter()
+    meter.add({"loss": torch.tensor(float(rank))}, {})
+    assert meter.state()["sums"] == {"loss": 0.5}, "a checkpoint holds the mean, from which both go on"
     processes.destroy_process_group()
 
 

@@ -17,9 +17,10 @@ from backbones.batch_norm import freeze_batch_norm
 from backbones.classifier import load_classifier
 from backbones.convention import IMAGENET, InputConvention
 from backbones.errors import InputError
+from backbones.weights import published
 from backbones.weights.file_content import content_of
 from backbones.weights.model_file import read_metadata, read_model, task_of, write_model
-from backbones.weights.published import fetch_published
+from backbones.weights.published import fetch_published, published_name
 from backbones.weights.reading import convert, read_weights
 from backbones.weights.torchvision_export import save_torchvision, to_torchvision
 from tests.backbones.test_batch_norm import randomize_norms
@@ -297,3 +298,32 @@ def test_unreachable_weights_say_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp
         fetch_published("resnet50_v15")
     with pytest.raises(InputError, match="no published weights are known for resnet20"):
         fetch_published("resnet20")
+    with pytest.raises(InputError, match="torchvision publishes no such weights"):
+        fetch_published("torchvision://resnet50")
+
+
+def test_the_papers_own_weights_are_fetched_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    fetched = []
+
+    def download(address: str, target: Path) -> Path:
+        fetched.append(address.rsplit("/", 1)[1])
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(b"blobs")
+        return target
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(published, "download", download)
+    assert published_name("resnet101") == "msra://resnet101"
+    path = fetch_published("msra://resnet101")
+    assert fetch_published("resnet101") == path
+    assert fetched == ["R-101.pkl"]
+    path.write_bytes(b"blob")
+    with pytest.raises(InputError, match="is not what was fetched first"):
+        fetch_published("resnet101")
+    monkeypatch.setattr(published, "download", refused)
+    with pytest.raises(InputError, match=r"R-50.pkl .*can't be fetched; .*--weights FILE"):
+        fetch_published("resnet50")
+
+
+def refused(address: str, target: Path) -> Path:
+    raise InputError("no network")

@@ -27,7 +27,7 @@ from backbones.running.measurement import write_measurement
 from backbones.running.precision import autocast
 from detection.operators import COMPILED
 from detection.targets import Targets
-from detection.training import Losses
+from detection.training.job import Losses
 from tests.detection.torchvision_twin import make_twins
 
 OBJECTS = 8

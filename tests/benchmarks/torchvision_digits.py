@@ -29,8 +29,8 @@ from detection.data.digits import read_digits
 from detection.data.plan import BatchPlanner
 from detection.detections import Detections
 from detection.evaluation import score
-from detection.training import make_schedule
-from detection.training_options import TrainingOptions, resolve
+from detection.training.job import make_schedule
+from detection.training.options import TrainingOptions, resolve
 
 
 def main() -> None:
