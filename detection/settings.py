@@ -25,11 +25,14 @@ class AnchorSettings:
         sizes: for each feature level, the square roots of the anchors' areas, in pixels.
         ratios: height over width.
         rounded: corners at whole pixels, as in torchvision; detectron2's are not.
+        whole_strides: distances between positions are the whole part of the padded picture's side over the level's,
+            as in torchvision: 61 pixels where 800 give 13 rows of stride 64. Otherwise the strides themselves.
     """
 
     sizes: tuple[tuple[int, ...], ...] = ((32,), (64,), (128,), (256,), (512,))
     ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
     rounded: bool = True
+    whole_strides: bool = False
 
 
 @dataclass(frozen=True)
