@@ -6,18 +6,23 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torchvision.models import resnet
 from torchvision.models.detection import FasterRCNN, MaskRCNN
-from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
-from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, RPNHead, _default_anchorgen
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor, RPNHead, _default_anchorgen
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.ops import FrozenBatchNorm2d
 
 from backbones.weights.file_content import content_of
 from detection.building import assemble, freeze_stages
+from detection.detections import Detections
 from detection.detector import Detector
-from detection.settings import InputSettings
+from detection.masks.pasting import THRESHOLD, paste
+from detection.masks.run_length import RunLengthMasks
+from detection.settings import InputSettings, ProposalSettings
 from detection.weights.class_names import COCO_UNUSED_IDS, unknown
 from detection.weights.contract import Facts
 from detection.weights.torchvision_layout import TORCHVISION_DETECTORS
@@ -36,6 +41,8 @@ def make_twins(
     spread: bool = True,
     kind: str = "faster",
     pictures: Sequence[Tensor] = (),
+    channels: int = 256,
+    proposals: int = 1000,
     **settings: Any,
 ) -> tuple[FasterRCNN, Detector]:
     """A pair with equal, random, non-degenerate weights.
@@ -48,10 +55,13 @@ def make_twins(
         spread: widen the scores, so that detections are distinct.
         kind: one of ``KINDS``.
         pictures: [3, H, W] in 0..1, to fit statistics and scores to; noise by default.
+        channels: width of the pyramid and of the heads' convolutions.
+        proposals: of each image, in testing.
         **settings: fields of our ``DetectorSettings``.
     """
     torch.manual_seed(seed)
-    theirs = build_theirs(depth, (classes or 90) + 1, size, kind)
+    theirs = build_theirs(depth, (classes or 90) + 1, kind, channels, min_size=size, max_size=2 * size)
+    theirs.rpn._post_nms_top_n["testing"] = proposals
     pictures = pictures or [torch.rand(3, 128, 128) for _ in range(2)]
     _calibrate(theirs, pictures)
     if kind != "faster_v2":
@@ -63,23 +73,32 @@ def make_twins(
             theirs.roi_heads.box_predictor.cls_score.bias[list(COCO_UNUSED_IDS)] = NEVER
     facts = Facts(unknown(classes) if classes else None)
     foreign = TORCHVISION_DETECTORS.convert(content_of(theirs.state_dict()), facts)
-    known = replace(foreign.settings, input=InputSettings(size, 2 * size), **settings)
+    sizes = {"input": InputSettings(size, 2 * size), "test_proposals": ProposalSettings(1000, proposals)}
+    known = replace(foreign.settings, **{**sizes, **settings})
     ours = assemble(known, foreign.tensors, "twin")
     freeze_stages(ours, 2)
     return theirs, ours
 
 
-def build_theirs(depth: int, slots: int, size: int, kind: str) -> FasterRCNN:
-    """As the builders of torchvision do, which know ResNet-50 only."""
-    v2 = kind == "faster_v2"
+def build_theirs(depth: int, slots: int, kind: str, channels: int = 256, **parts: Any) -> FasterRCNN:
+    """As the builders of torchvision do, which know ResNet-50 and 256 channels only."""
+    norm = nn.BatchNorm2d if kind == "faster_v2" else None
     body = getattr(resnet, f"resnet{depth}")(weights=None)
-    backbone = _resnet_fpn_extractor(body, 3, norm_layer=nn.BatchNorm2d if v2 else None)
-    parts: dict[str, Any] = {"min_size": size, "max_size": 2 * size}
-    if v2:
-        channels = backbone.out_channels
+    for name, parameter in body.named_parameters():  # as with pretrained weights: conv1 and conv2_x learn nothing
+        parameter.requires_grad_(name.startswith(("layer2", "layer3", "layer4")))
+    widths = [body.inplanes // 8 * factor for factor in (1, 2, 4, 8)]
+    layers = {f"layer{number + 1}": str(number) for number in range(4)}
+    backbone = BackboneWithFPN(body, layers, widths, channels, norm_layer=norm)
+    if kind == "faster_v2":
         parts["rpn_head"] = RPNHead(channels, _default_anchorgen().num_anchors_per_location()[0], conv_depth=2)
-        parts["box_head"] = FastRCNNConvFCHead((channels, 7, 7), [256] * 4, [1024], norm_layer=nn.BatchNorm2d)
-    return (MaskRCNN if kind == "mask" else FasterRCNN)(backbone, slots, **parts)
+        parts["box_head"] = FastRCNNConvFCHead((channels, 7, 7), [channels] * 4, [1024], norm_layer=norm)
+    if kind != "mask":
+        return FasterRCNN(backbone, slots, **parts)
+    head = MaskRCNNHeads(channels, [channels] * 4, 1)
+    return MaskRCNN(
+        backbone, mask_head=head, mask_predictor=MaskRCNNPredictor(channels, channels, slots), num_classes=None,
+        box_predictor=FastRCNNPredictor(1024, slots), **parts,
+    )  # fmt: skip
 
 
 @torch.no_grad()
@@ -115,7 +134,7 @@ def _spread(theirs: FasterRCNN, pictures: Sequence[Tensor]) -> None:
     heads = theirs.roi_heads
     layers = [
         (theirs.rpn.head.cls_logits, 2.0),
-        (theirs.rpn.head.bbox_pred, 0.3),
+        (theirs.rpn.head.bbox_pred, 0.15),
         (heads.box_predictor.cls_score, 2.0),
         (heads.box_predictor.bbox_pred, 0.5),
     ]
@@ -123,8 +142,42 @@ def _spread(theirs: FasterRCNN, pictures: Sequence[Tensor]) -> None:
         layers.append((heads.mask_predictor.mask_fcn_logits, 4.0))
     for layer, wanted in layers:
         layer.weight.normal_(0, 1, generator=generator)
+        layer.bias.zero_()
         outputs: list[Tensor] = []
-        hook = layer.register_forward_hook(lambda _, __, output, kept=outputs: kept.append(output.flatten()))
+        hook = layer.register_forward_hook(lambda _, __, output, kept=outputs: kept.append(output))
         theirs.eval()(pictures)
         hook.remove()
-        layer.weight.mul_(wanted / torch.cat(outputs).std())
+        rows = torch.cat([output.transpose(0, 1).flatten(1) for output in outputs], 1)  # one for each output
+        scale = wanted / (rows - rows.mean(1, keepdim=True)).std()
+        layer.weight.mul_(scale)
+        layer.bias.copy_(-rows.mean(1) * scale)
+
+
+@torch.no_grad()
+def their_detections(
+    theirs: FasterRCNN, pictures: Sequence[Any], category_ids: Sequence[int], own_pasting: bool = False
+) -> list[Detections]:
+    """What torchvision finds in pictures of the network's size, in our terms.
+
+    Args:
+        theirs: in any mode.
+        pictures: uint8 arrays [H, W, 3].
+        category_ids: their labels, by ours.
+        own_pasting: paste masks as torchvision does, into boxes rounded to whole pixels; otherwise as we do.
+    """
+    label = {number: label for label, number in enumerate(category_ids)}
+    postprocess = theirs.transform.postprocess
+    if not own_pasting:
+        theirs.transform.postprocess = lambda found, *_: found
+    found = []
+    for picture in pictures:
+        (answer,) = theirs.eval()([torch.from_numpy(picture).permute(2, 0, 1) / 255])
+        boxes, scores, labels = (answer[name].numpy() for name in ("boxes", "scores", "labels"))
+        masks = None
+        if "masks" in answer and own_pasting:
+            masks = RunLengthMasks.from_dense((answer["masks"][:, 0] >= THRESHOLD).numpy())
+        elif "masks" in answer:
+            masks = paste(answer["masks"][:, 0].numpy(), boxes, picture.shape[:2])
+        found.append(Detections(boxes, scores, np.array([label[number] for number in labels.tolist()]), masks))
+    theirs.transform.postprocess = postprocess
+    return found
