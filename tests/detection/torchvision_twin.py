@@ -26,6 +26,7 @@ from detection.settings import InputSettings, ProposalSettings
 from detection.weights.class_names import COCO_UNUSED_IDS, unknown
 from detection.weights.contract import Facts
 from detection.weights.torchvision_layout import TORCHVISION_DETECTORS
+from tests.detection.spread_outputs import spread_outputs
 
 KINDS = ("faster", "faster_v2", "mask")
 """``fasterrcnn_resnet50_fpn``, its ``_v2`` and ``maskrcnn_resnet50_fpn``."""
@@ -127,7 +128,6 @@ def freeze(module: nn.Module) -> None:
             freeze(child)
 
 
-@torch.no_grad()
 def _spread(theirs: FasterRCNN, pictures: Sequence[Tensor]) -> None:
     """Give the outputs of each layer the deviation that a trained detector's have."""
     generator = torch.Generator().manual_seed(7)
@@ -140,17 +140,10 @@ def _spread(theirs: FasterRCNN, pictures: Sequence[Tensor]) -> None:
     ]
     if heads.mask_predictor is not None:
         layers.append((heads.mask_predictor.mask_fcn_logits, 4.0))
-    for layer, wanted in layers:
-        layer.weight.normal_(0, 1, generator=generator)
-        layer.bias.zero_()
-        outputs: list[Tensor] = []
-        hook = layer.register_forward_hook(lambda _, __, output, kept=outputs: kept.append(output))
-        theirs.eval()(pictures)
-        hook.remove()
-        rows = torch.cat([output.transpose(0, 1).flatten(1) for output in outputs], 1)  # one for each output
-        scale = wanted / (rows - rows.mean(1, keepdim=True)).std()
-        layer.weight.mul_(scale)
-        layer.bias.copy_(-rows.mean(1) * scale)
+    for layer, _ in layers:
+        nn.init.normal_(layer.weight, generator=generator)
+    theirs.eval()
+    spread_outputs(layers, lambda: theirs(pictures))
 
 
 @torch.no_grad()
@@ -171,7 +164,7 @@ def their_detections(
         theirs.transform.postprocess = lambda found, *_: found
     found = []
     for picture in pictures:
-        (answer,) = theirs.eval()([torch.from_numpy(picture).permute(2, 0, 1) / 255])
+        (answer,) = theirs.eval()([torch.from_numpy(picture.copy()).permute(2, 0, 1) / 255])
         boxes, scores, labels = (answer[name].numpy() for name in ("boxes", "scores", "labels"))
         masks = None
         if "masks" in answer and own_pasting:
