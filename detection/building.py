@@ -145,8 +145,8 @@ def assemble(settings: DetectorSettings, tensors: dict[str, Tensor], origin: str
     missing, surplus = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
     if missing or surplus:
         raise InputError(
-            f"{origin}: does not fit this version's detectors: {len(missing)} tensors missing, {len(surplus)} left over "
-            f"({', '.join([*missing, *surplus][:3])})"
+            f"{origin}: does not fit this version's detectors: {len(missing)} tensors missing, "
+            f"{len(surplus)} left over ({', '.join([*missing, *surplus][:3])})"
         )
     for name, tensor in given.items():
         if tensor.shape != wanted[name].shape:

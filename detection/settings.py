@@ -121,11 +121,13 @@ class MaskSettings:
         pool: of the regions that get a mask; the C4 head pools as it does for boxes.
         convs: 3x3 convolutions before the deconvolution.
         channels: width of them and of the deconvolution.
+        whole_pixels: masks are pasted into boxes rounded to whole pixels, as torchvision does.
     """
 
     pool: PoolSettings = PoolSettings(size=14)
     convs: int = 4
     channels: int = 256
+    whole_pixels: bool = False
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,8 @@ class ImprovedDetector:
         """As ``Detector.predict_each``."""
         framed = (self._frame(number, read_image(picture)) for number, picture in enumerate(images))
         for group in batches_of_equal_size(framed, batch_size):
-            found = to_arrays(self._detect([self._batch(group, place) for place in range(len(self.sides))]))
+            batches = [self._batch(group, place) for place in range(len(self.sides))]
+            found = to_arrays(self._detect(batches), self.settings)
             for row, picture in enumerate(group):
                 yield picture.frames[0].number, unframe(picture.frames[0], found, row)
 

@@ -96,7 +96,7 @@ def _settings(tensors: dict[str, Tensor], classes: ClassNames, backbone: str | N
     if "masks.logits.weight" in tensors:
         pool = PoolSettings(14, sampling_ratio=2, aligned=False)
         convs = count(tensors, r"masks\.convs\.\d+\.weight")
-        masks = MaskSettings(pool, convs, tensors["masks.logits.weight"].shape[1])
+        masks = MaskSettings(pool, convs, tensors["masks.logits.weight"].shape[1], whole_pixels=True)
     return DetectorSettings(
         backbone,
         classes.names,

@@ -20,7 +20,6 @@ from backbones.weights.file_content import content_of
 from detection.building import assemble, freeze_stages
 from detection.detections import Detections
 from detection.detector import Detector
-from detection.masks.pasting import THRESHOLD, paste
 from detection.masks.run_length import RunLengthMasks
 from detection.settings import InputSettings, ProposalSettings
 from detection.weights.class_names import COCO_UNUSED_IDS, unknown
@@ -147,30 +146,19 @@ def _spread(theirs: FasterRCNN, pictures: Sequence[Tensor]) -> None:
 
 
 @torch.no_grad()
-def their_detections(
-    theirs: FasterRCNN, pictures: Sequence[Any], category_ids: Sequence[int], own_pasting: bool = False
-) -> list[Detections]:
+def their_detections(theirs: FasterRCNN, pictures: Sequence[Any], category_ids: Sequence[int]) -> list[Detections]:
     """What torchvision finds in pictures of the network's size, in our terms.
 
     Args:
         theirs: in any mode.
         pictures: uint8 arrays [H, W, 3].
         category_ids: their labels, by ours.
-        own_pasting: paste masks as torchvision does, into boxes rounded to whole pixels; otherwise as we do.
     """
     label = {number: label for label, number in enumerate(category_ids)}
-    postprocess = theirs.transform.postprocess
-    if not own_pasting:
-        theirs.transform.postprocess = lambda found, *_: found
     found = []
     for picture in pictures:
         (answer,) = theirs.eval()([torch.from_numpy(picture.copy()).permute(2, 0, 1) / 255])
         boxes, scores, labels = (answer[name].numpy() for name in ("boxes", "scores", "labels"))
-        masks = None
-        if "masks" in answer and own_pasting:
-            masks = RunLengthMasks.from_dense((answer["masks"][:, 0] >= THRESHOLD).numpy())
-        elif "masks" in answer:
-            masks = paste(answer["masks"][:, 0].numpy(), boxes, picture.shape[:2])
+        masks = RunLengthMasks.from_dense((answer["masks"][:, 0] >= 0.5).numpy()) if "masks" in answer else None
         found.append(Detections(boxes, scores, np.array([label[number] for number in labels.tolist()]), masks))
-    theirs.transform.postprocess = postprocess
     return found
