@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from backbones.images import Picture
 
 Floats = NDArray[np.float32]
 Shapes = dict[str, tuple[int, ...]]
@@ -18,6 +21,32 @@ OUTPUTS = {
     "roi_heads.mask_head.predictor": 4.0,
 }
 """Output layers, in the order in which they depend on each other, and the deviation that their answers shall have."""
+
+
+SHORTER, LONGER, PROPOSALS, DETECTIONS, CLASSES = 96, 160, 40, 10, 5
+SMALL_CASES = {
+    "mask_rcnn_R_50_C4": ("COCO-InstanceSegmentation/mask_rcnn_R_50_C4_1x.yaml", "C4", 50, True),
+    "mask_rcnn_R_101_FPN": ("COCO-InstanceSegmentation/mask_rcnn_R_101_FPN_3x.yaml", "FPN", 101, True),
+}
+"""Whole networks on one small picture, which detectron2 has answered once (``detectron2_answers.json``)."""
+
+
+def small_picture() -> Picture:
+    """Patches of colour with some noise. [75, 110, 3]."""
+    patches = np.kron(pseudo_random(5 * 6 * 3, 1).reshape(5, 6, 3), np.ones((15, 19, 1)))[:, :110]
+    noise = pseudo_random(patches.size, 2).reshape(patches.shape)
+    return np.clip(128 + 100 * patches + 20 * noise, 0, 255).astype(np.uint8)
+
+
+def with_outputs(
+    model: Mapping[str, Floats], outputs: Mapping[str, tuple[float, Sequence[float]]]
+) -> dict[str, Floats]:
+    """Weights whose output layers are multiplied by a factor and have other biases, by the layer's name."""
+    changed = dict(model)
+    for layer, (factor, bias) in outputs.items():
+        changed[f"{layer}.weight"] = model[f"{layer}.weight"] * np.float32(factor)
+        changed[f"{layer}.bias"] = np.array(bias, np.float32)
+    return changed
 
 
 def zoo_content(design: str, depth: int, masks: bool, classes: int = 80) -> dict[str, Any]:

@@ -56,12 +56,12 @@ def make_twins(
         kind: one of ``KINDS``.
         pictures: [3, H, W] in 0..1, to fit statistics and scores to; noise by default.
         channels: width of the pyramid and of the heads' convolutions.
-        proposals: of each image, in testing.
+        proposals: of each image, in testing; twice as many in training.
         **settings: fields of our ``DetectorSettings``.
     """
     torch.manual_seed(seed)
     theirs = build_theirs(depth, (classes or 90) + 1, kind, channels, min_size=size, max_size=2 * size)
-    theirs.rpn._post_nms_top_n["testing"] = proposals
+    theirs.rpn._post_nms_top_n.update(training=2 * proposals, testing=proposals)
     pictures = pictures or [torch.rand(3, 128, 128) for _ in range(2)]
     _calibrate(theirs, pictures)
     if kind != "faster_v2":
@@ -73,7 +73,11 @@ def make_twins(
             theirs.roi_heads.box_predictor.cls_score.bias[list(COCO_UNUSED_IDS)] = NEVER
     facts = Facts(unknown(classes) if classes else None)
     foreign = TORCHVISION_DETECTORS.convert(content_of(theirs.state_dict()), facts)
-    sizes = {"input": InputSettings(size, 2 * size), "test_proposals": ProposalSettings(1000, proposals)}
+    sizes = {
+        "input": InputSettings(size, 2 * size),
+        "train_proposals": ProposalSettings(2000, 2 * proposals),
+        "test_proposals": ProposalSettings(1000, proposals),
+    }
     known = replace(foreign.settings, **{**sizes, **settings})
     ours = assemble(known, foreign.tensors, "twin")
     freeze_stages(ours, 2)
