@@ -9,7 +9,7 @@ from pathlib import Path
 from backbones.errors import InputError
 from backbones.running.run_folder import WEIGHTS
 from backbones.weights.file_content import FileContent, read_content
-from backbones.weights.model_file import is_ours, read_metadata
+from backbones.weights.model_file import is_ours, task_of
 from detection.weights.class_names import numbered
 from detection.weights.contract import DetectorFormat, Facts, ForeignDetector
 from detection.weights.detectron2_layout import DETECTRON2_DETECTORS
@@ -43,7 +43,7 @@ def is_detector(source: str | Path) -> bool:
         return find_published(str(source)) is not None
     path = Path(source) / WEIGHTS if Path(source).is_dir() else Path(source)
     if not is_foreign(path):
-        return path.suffix == ".safetensors" and read_metadata(path)["task"] == "detection"
+        return task_of(path) == "detection"
     return find_format(read_content(path)) is not None
 
 
