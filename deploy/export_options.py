@@ -11,7 +11,9 @@ from backbones.running.command_line import CommandOptions, option
 class ExportOptions(CommandOptions):
     """What to export, and where to."""
 
-    model: str = option("", "a run folder or a .safetensors file (classifiers: torchvision files too)", group="model")
+    model: str = option(
+        "", "a run folder, a .safetensors file, or another project's file or published name", group="model"
+    )
     arch: str | None = option(None, "the network, for classifier files that do not say", group="model")
     format: str = option("onnx", "of the exported file", group="export", choices=("onnx",))
     images: str | None = option(

@@ -16,7 +16,6 @@ from backbones.errors import InputError
 from backbones.images import SUFFIXES, Picture, read_image
 from backbones.running.atomic_write import write_json
 from backbones.running.progress import start_logging
-from backbones.weights.model_file import task_of
 from deploy.export_options import ExportOptions
 from deploy.graphs import classifier_graph, detector_graph
 from deploy.metadata import FORMAT
@@ -27,6 +26,7 @@ from deploy.runtimes.detector import DetectorRuntime
 from deploy.verification import Verification, verify_classifier, verify_detector
 from detection.building import load_detector
 from detection.detector import Detector
+from detection.weights import is_detector
 
 logger = logging.getLogger("shortcut")
 
@@ -46,15 +46,14 @@ def export(options: ExportOptions) -> Path:
     start_logging(options.quiet)
     if not options.model:
         raise InputError("give --model: a run folder or a weights file")
-    source = Path(options.model)
-    target = Path(options.output) if options.output else _beside(source)
+    target = Path(options.output) if options.output else _beside(options.model)
     pictures = verification_pictures(options.images)
     draft = target.with_name(f"{target.stem}.unverified.onnx")
     try:
-        if task_of(source) == "detection":
-            verification, metadata = _export_detector(load_detector(source), pictures, draft)
+        if is_detector(options.model):
+            verification, metadata = _export_detector(load_detector(options.model), pictures, draft)
         else:
-            verification, metadata = _export_classifier(load_classifier(source, options.arch), pictures, draft)
+            verification, metadata = _export_classifier(load_classifier(options.model, options.arch), pictures, draft)
         if not verification.passed:
             raise InputError(f"the exported file disagrees with the model and is removed: {verification.summary}")
         _keep(draft, target, metadata, verification)
@@ -134,6 +133,9 @@ def _keep(draft: Path, target: Path, metadata: dict[str, Any], verification: Ver
     write_json(target.with_suffix(".json"), about)
 
 
-def _beside(source: Path) -> Path:
+def _beside(model: str) -> Path:
+    if "://" in model:  # a published name: the file comes to lie here
+        return Path(f"{model.rpartition('/')[2].split('.')[0]}.onnx")
+    source = Path(model)
     folder = source if source.is_dir() else source.parent
     return folder / ("model.onnx" if source.is_dir() else f"{source.name.split('.')[0]}.onnx")

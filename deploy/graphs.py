@@ -53,9 +53,13 @@ def detector_graph(detector: Detector) -> DetectorGraph:
         InputError: it pools regions in a way that has no portable form.
     """
     pool = detector.settings.pool
-    if pool.kind == "pool" or not pool.sampling_ratio:
-        what = "RoI pooling" if pool.kind == "pool" else "RoIAlign with as many samples as a region has pixels"
-        raise InputError(f"{what} has no form that every engine has; train with --pool align")
+    if pool.kind == "pool":
+        raise InputError("RoI pooling has no form that every engine has; train with --pool align")
+    if not pool.sampling_ratio:
+        raise InputError(
+            "RoIAlign with as many samples as a region has pixels has no form that every engine has; "
+            "detection/convert.py --exportable takes a fixed number"
+        )
     ready = copy.deepcopy(detector).cpu().eval().requires_grad_(False)
     fold_batch_norm(ready)
     ready.operators = portable()

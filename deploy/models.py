@@ -17,7 +17,7 @@ EXPORTED = (".onnx",)
 
 
 def open_detector(model: str, device: str = "cpu", precision: str = "fp32") -> Detector | DetectorRuntime:
-    """A detector from a run folder, a ``.safetensors`` or an ``.onnx`` file.
+    """A detector from a run folder, a ``.safetensors`` or an ``.onnx`` file, or whatever else ``load_detector`` takes.
 
     Raises:
         InputError: the file is missing, damaged, or holds something else.

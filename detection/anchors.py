@@ -22,6 +22,7 @@ class AnchorGrid(nn.Module):
         super().__init__()
         assert len(settings.sizes) == len(strides)
         self.strides = tuple(strides)
+        self.whole_strides = settings.whole_strides
         for level, sizes in enumerate(settings.sizes):
             self.register_buffer(
                 f"cell{level}", cell_anchors(sizes, settings.ratios, settings.rounded), persistent=False
@@ -35,11 +36,13 @@ class AnchorGrid(nn.Module):
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Feature levels [B, C, h, w] -> for each level [h * w * A, 4], rows first, then columns, then anchors."""
         levels = []
+        sides = [side * self.strides[0] for side in features[0].shape[-2:]]
         for level, (feature, stride) in enumerate(zip(features, self.strides, strict=True)):
             cell = self.get_buffer(f"cell{level}")
             height, width = feature.shape[-2:]
-            y = torch.arange(height, device=cell.device) * stride
-            x = torch.arange(width, device=cell.device) * stride
+            apart = (sides[0] // height, sides[1] // width) if self.whole_strides else (stride, stride)
+            y = torch.arange(height, device=cell.device) * apart[0]
+            x = torch.arange(width, device=cell.device) * apart[1]
             y, x = y[:, None].expand(height, width), x[None].expand(height, width)
             corners = torch.stack((x, y, x, y), -1).to(cell.dtype)
             levels.append((corners[:, :, None] + cell).reshape(-1, 4))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from backbones import freezing
 from backbones.batch_norm import freeze_batch_norm
@@ -29,6 +30,7 @@ from detection.masks.branch import MaskBranch
 from detection.regions import BoxPredictor
 from detection.rpn import RegionProposalNetwork
 from detection.settings import DetectorSettings
+from detection.weights import is_foreign, read_foreign_detector
 
 logger = logging.getLogger("shortcut")
 
@@ -108,12 +110,16 @@ def load_detector(source: str | Path, device: str = "cpu") -> Detector:
     """A trained detector, ready to predict.
 
     Args:
-        source: a run folder, or a ``.safetensors`` file.
+        source: a run folder or a ``.safetensors`` file; or another project's detector, as a file or by its published
+            name (see ``detection.weights.read_foreign_detector``).
         device: where it shall run.
 
     Raises:
         InputError: the file is missing, damaged, or holds something else.
     """
+    if is_foreign(source):
+        foreign = read_foreign_detector(source)
+        return assemble(foreign.settings, foreign.tensors, foreign.origin).to(device).eval()
     path = Path(source) / WEIGHTS if Path(source).is_dir() else Path(source)
     tensors, metadata = read_model(path)
     if metadata["task"] != "detection":
@@ -121,12 +127,38 @@ def load_detector(source: str | Path, device: str = "cpu") -> Detector:
             f"{path}: holds a model for {metadata['task']}, not a detector; "
             f"detection/train.py --weights {source} makes one"
         )
-    detector = build_detector(DetectorSettings.from_dict(metadata["architecture"]))
-    missing, surplus = detector.load_state_dict(tensors, strict=False)
-    missing = [name for name in missing if not name.endswith("num_batches_tracked")]  # frozen norms count no batches
+    return assemble(DetectorSettings.from_dict(metadata["architecture"]), tensors, str(path)).to(device).eval()
+
+
+def assemble(settings: DetectorSettings, tensors: dict[str, Tensor], origin: str) -> Detector:
+    """A detector with given weights, each of which must find its place.
+
+    Args:
+        settings: of the detector.
+        tensors: by parameter name.
+        origin: where they come from, for messages.
+
+    Raises:
+        InputError: tensors are missing, left over, or of another shape.
+    """
+    detector = build_detector(settings)
+    wanted, given = _weights(detector.state_dict()), _weights(tensors)
+    missing, surplus = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
     if missing or surplus:
         raise InputError(
-            f"{path}: {len(missing)} tensors missing, {len(surplus)} left over; written by another version"
+            f"{origin}: does not fit this version's detectors: {len(missing)} tensors missing, "
+            f"{len(surplus)} left over ({', '.join([*missing, *surplus][:3])})"
         )
-    logger.info("weights: %d of %d tensors from %s", len(tensors), len(tensors), path)
-    return detector.to(device).eval()
+    for name, tensor in given.items():
+        if tensor.shape != wanted[name].shape:
+            shapes = f"{list(tensor.shape)} in the file, {list(wanted[name].shape)} in the detector"
+            raise InputError(f"{origin}: {name} has another shape: {shapes}")
+    detector.load_state_dict(tensors, strict=False)
+    logger.info("weights: %d of %d tensors from %s", len(given), len(wanted), origin)
+    return detector
+
+
+def _weights(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Those that must agree: not the batch counters, which frozen norms lack, nor what follows from the settings."""
+    own = ("num_batches_tracked", "normalize.mean", "normalize.inverse_std")
+    return {name: tensor for name, tensor in tensors.items() if not name.endswith(own)}

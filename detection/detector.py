@@ -13,6 +13,7 @@ from detection.detections import Detections
 from detection.faster_rcnn import FasterRCNN
 from detection.framing import FoundArrays, predict_in_order, predict_pictures
 from detection.scoring import DetectionBatch
+from detection.settings import DetectorSettings
 
 
 class Detector(FasterRCNN):
@@ -55,13 +56,14 @@ class Detector(FasterRCNN):
         with autocast(device, self.precision):
             found = self.detect(batch, torch.from_numpy(sizes).to(device))
         self.train(training)
-        return to_arrays(found)
+        return to_arrays(found, self.settings)
 
 
-def to_arrays(found: DetectionBatch) -> FoundArrays:
+def to_arrays(found: DetectionBatch, settings: DetectorSettings) -> FoundArrays:
     """The same as numpy arrays on the CPU."""
     masks = None if found.masks is None else found.masks.float().cpu().numpy()
-    return FoundArrays(found.boxes.cpu().numpy(), found.scores.cpu().numpy(), found.labels.cpu().numpy(), masks)
+    boxes, scores, labels = (part.cpu().numpy() for part in (found.boxes, found.scores, found.labels))
+    return FoundArrays(boxes, scores, labels, masks, settings.masks is not None and settings.masks.whole_pixels)
 
 
 def to_tensors(found: Detections) -> Detections:

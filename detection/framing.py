@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from backbones.images import Picture, Size, fit_size, padded_size, read_image, resize, stack_padded
 from backbones.protocols.reading import map_ahead
 from detection.detections import Detections
-from detection.masks.pasting import paste
+from detection.masks.pasting import paste, whole_pixel_boxes
 from detection.settings import InputSettings
 
 WORKERS = 2
@@ -37,12 +37,14 @@ class FoundArrays:
         scores: [B, D]; 0 pads.
         labels: [B, D].
         masks: [B, D, m, m], the probability of each cell of a box, or None.
+        whole_pixels: masks want boxes rounded to whole pixels.
     """
 
     boxes: NDArray[Any]
     scores: NDArray[Any]
     labels: NDArray[Any]
     masks: NDArray[Any] | None = None
+    whole_pixels: bool = False
 
 
 Detect = Callable[[Picture, NDArray[np.int64]], FoundArrays]
@@ -170,5 +172,9 @@ def unframe(picture: Framed, found: FoundArrays, row: int) -> Detections:
     scale = np.array([picture.original[1] / width, picture.original[0] / height] * 2, np.float32)
     limits = np.array(picture.original[::-1] * 2, np.float32)
     boxes = np.minimum(found.boxes[row, real] * scale, limits)
-    masks = None if found.masks is None else paste(found.masks[row, real].astype(np.float32), boxes, picture.original)
+    masks = None
+    if found.masks is not None:
+        grids = found.masks[row, real].astype(np.float32)
+        frames = whole_pixel_boxes(boxes, grids.shape[-1]) if found.whole_pixels else boxes
+        masks = paste(grids, frames, picture.original)
     return Detections(boxes, found.scores[row, real], found.labels[row, real].astype(np.int64), masks)

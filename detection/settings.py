@@ -25,11 +25,14 @@ class AnchorSettings:
         sizes: for each feature level, the square roots of the anchors' areas, in pixels.
         ratios: height over width.
         rounded: corners at whole pixels, as in torchvision; detectron2's are not.
+        whole_strides: distances between positions are the whole part of the padded picture's side over the level's,
+            as in torchvision: 61 pixels where 800 give 13 rows of stride 64. Otherwise the strides themselves.
     """
 
     sizes: tuple[tuple[int, ...], ...] = ((32,), (64,), (128,), (256,), (512,))
     ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
     rounded: bool = True
+    whole_strides: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,11 +121,13 @@ class MaskSettings:
         pool: of the regions that get a mask; the C4 head pools as it does for boxes.
         convs: 3x3 convolutions before the deconvolution.
         channels: width of them and of the deconvolution.
+        whole_pixels: masks are pasted into boxes rounded to whole pixels, as torchvision does.
     """
 
     pool: PoolSettings = PoolSettings(size=14)
     convs: int = 4
     channels: int = 256
+    whole_pixels: bool = False
 
 
 @dataclass(frozen=True)

@@ -56,4 +56,5 @@ class DetectorRuntime:
         found = self.session.run({"images": images, "sizes": sizes})
         if not found["exact"].all():
             logger.warning("suppression did not settle for %d of %d images", (~found["exact"]).sum(), len(images))
-        return FoundArrays(found["boxes"], found["scores"], found["labels"], found.get("masks"))
+        whole_pixels = self.settings.masks is not None and self.settings.masks.whole_pixels
+        return FoundArrays(found["boxes"], found["scores"], found["labels"], found.get("masks"), whole_pixels)

@@ -121,7 +121,8 @@ class ImprovedDetector:
     def predict_each(self, images: Iterable[Any], batch_size: int = 8) -> Iterator[tuple[int, Detections]]:
         """As ``Detector.predict_each``."""
         for group in batches_of_equal_size(framed_ahead(self._frame, images), batch_size):
-            found = to_arrays(self._detect([self._batch(group, place) for place in range(len(self.sides))]))
+            batches = [self._batch(group, place) for place in range(len(self.sides))]
+            found = to_arrays(self._detect(batches), self.settings)
             for row, picture in enumerate(group):
                 yield picture.frames[0].number, unframe(picture.frames[0], found, row)
 

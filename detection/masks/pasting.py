@@ -26,6 +26,20 @@ def paste(grids: Floats, boxes: Floats, size: Size) -> RunLengthMasks:
     return RunLengthMasks(size, tuple(_paste_one(grid, box, size) for grid, box in zip(grids, boxes, strict=True)))
 
 
+def whole_pixel_boxes(boxes: Floats, cells: int) -> Floats:
+    """The boxes into which torchvision pastes. [D, 4] -> [D, 4].
+
+    It surrounds the grid with one cell of nothing, enlarges the box by as much, cuts its corners to whole numbers, and
+    counts the last pixel in; this is where the grid itself comes to lie.
+    """
+    centre, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
+    around = half * np.float32((cells + 2) / cells)
+    low, high = np.trunc(centre - around), np.trunc(centre + around)
+    cell = (high - low + 1) / (cells + 2)
+    framed: Floats = np.concatenate((low + cell, high + 1 - cell), 1).astype(np.float32)
+    return framed
+
+
 def _paste_one(grid: Floats, box: Floats, size: Size) -> Runs:
     top, bottom, rows = _stretch(float(box[1]), float(box[3]), size[0], grid.shape[0])
     left, right, columns = _stretch(float(box[0]), float(box[2]), size[1], grid.shape[1])

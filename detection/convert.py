@@ -1,0 +1,75 @@
+#!/usr/bin/env python
+"""Turn another project's detector, published or in a file, into a model of this one."""
+
+import os
+import sys
+
+if __package__ in (None, ""):  # run as a script: the project's root, not this folder, belongs on the path
+    _here = os.path.dirname(os.path.abspath(__file__))
+    sys.path[:] = [os.path.dirname(_here)] + [p for p in sys.path if os.path.abspath(p or ".") != _here]
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from backbones.running.command_line import CommandOptions, option, run_command
+
+EXAMPLES = (
+    "python detection/convert.py --weights torchvision://maskrcnn_resnet50_fpn --output coco-mask.safetensors",
+    "python detection/convert.py --weights detectron2://faster_rcnn_R_50_C4_3x --exportable --output c4.safetensors",
+    "python detection/convert.py --weights mine.pth --classes cell platelet --output cells.safetensors",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConversionOptions(CommandOptions):
+    """What to read, and what its file does not say."""
+
+    weights: str = option(
+        "", "torchvision://NAME, detectron2://NAME, or a .pth, .pkl or .safetensors file (.xz too)", group="model"
+    )
+    classes: tuple[str, ...] = option(
+        (), "names in the order of the labels, where the file has others than COCO's", group="model"
+    )
+    norm_eps: float | None = option(
+        None,
+        "what frozen batch normalization adds to its variances, where it is not 1e-5 and the file is not one of the "
+        "published",
+        group="model",
+    )
+    exportable: bool = option(
+        False,
+        "pool and pad as exported graphs can, where the detector does it otherwise: two samples along a bin's side, "
+        "sides that are multiples of 32",
+        group="model",
+    )
+    output: str = option("", "the .safetensors file to write", group="output", metavar="FILE")
+
+
+def run(options: ConversionOptions) -> None:
+    """Read, convert, write, and say what can be done with it."""
+    from pathlib import Path
+
+    from backbones.errors import InputError
+    from backbones.running.progress import start_logging
+    from detection.building import assemble, save_detector
+    from detection.weights import read_foreign_detector
+    from detection.weights.exportable import exportable_settings
+
+    if not options.weights or Path(options.output).suffix != ".safetensors":
+        raise InputError("give --weights NAME-OR-FILE and --output FILE.safetensors")
+    start_logging(options.quiet)
+    foreign = read_foreign_detector(options.weights, options.classes, options.norm_eps)
+    settings = exportable_settings(foreign.settings) if options.exportable else foreign.settings
+    save_detector(assemble(settings, foreign.tensors, foreign.origin), Path(options.output), origin=options.weights)
+    shown = ", ".join(settings.classes[:3]) + (", ..." if len(settings.classes) > 3 else "")
+    print(f"{options.output}: {settings.backbone} {settings.head}, {len(settings.classes)} classes ({shown})")
+    print(f"next: python detection/predict.py --model {options.output} PICTURES")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the command line and convert."""
+    return run_command(ConversionOptions, run, description=__doc__ or "", examples=EXAMPLES, argv=argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
