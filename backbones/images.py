@@ -147,7 +147,7 @@ def resize_nearest(values: NDArray[Any], size: Size) -> NDArray[Any]:
     if values.shape == size:
         return values
     height, width = size
-    return np.asarray(Image.fromarray(values).resize((width, height), Image.Resampling.NEAREST))
+    return np.array(Image.fromarray(values).resize((width, height), Image.Resampling.NEAREST))
 
 
 def center_crop(image: Picture, size: int) -> Picture:

@@ -11,18 +11,22 @@ if __package__ in (None, ""):  # run as a script: the project's root, not this f
 from collections.abc import Sequence
 
 from backbones.running.command_line import run_command
+from detection.segmentation.command import asks_for_segmentation, train_segmenter
 from detection.training_options import TrainingOptions
 
 EXAMPLES = (
     "python detection/train.py --dataset voc:my/VOC --backbone resnet50_v15 --recipe quick",
     "python detection/train.py --dataset coco:data/coco --backbone resnet101_v15 --recipe 1x --precision bf16",
     "torchrun --nproc-per-node 8 detection/train.py --dataset coco:data/coco --split train2017 --val-split val2017",
+    "python detection/train.py --head fcn --help   # semantic segmentation has options of its own",
     "python detection/train.py --resume runs/voc-resnet50_v15",
 )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and train."""
+    if asks_for_segmentation(argv):
+        return train_segmenter(argv)
     return run_command(
         TrainingOptions, "detection.training:train", description=__doc__ or "", examples=EXAMPLES, argv=argv
     )

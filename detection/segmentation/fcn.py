@@ -22,7 +22,8 @@ AUXILIARY_WEIGHT = 0.5
 class FCNHead(nn.Module):
     """A 3x3 convolution with batch normalization and ReLU, dropout, and a linear layer at each position.
 
-    [B, C, h, w] -> [B, K, h, w]. These are the layers of torchvision's head.
+    [B, C, h, w] -> [B, K, h, w]. These are the layers of torchvision's head, initialized as there: with the small last
+    layer of detectors the backbone would learn next to nothing for hundreds of steps.
     """
 
     def __init__(self, in_channels: int, channels: int, classes: int, dropout: float) -> None:
@@ -32,10 +33,6 @@ class FCNHead(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.drop = nn.Dropout(dropout)
         self.classes = nn.Conv2d(channels, classes, 1)
-        nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
-        nn.init.normal_(self.classes.weight, std=0.01)
-        assert self.classes.bias is not None
-        nn.init.zeros_(self.classes.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.classes(self.drop(self.relu(convolve(x, self.conv, self.bn))))
