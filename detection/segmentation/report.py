@@ -49,7 +49,8 @@ def write_report(
     if records:
         report.heading("Training")
         with report.row():
-            losses = [name for name in records[0] if name not in ("step", "time", "learning_rate", *marks.metrics)]
+            logged = dict.fromkeys(name for record in records for name in record)
+            losses = [name for name in logged if name not in ("step", "time", "learning_rate", *marks.metrics)]
             report.plot(plot_records(records, losses, "losses"), "Means between log lines", plots / "losses.png")
             curves = plot_records(records, list(marks.metrics), "marks")
             report.plot(curves, "On the validation split", plots / "marks.png")
