@@ -11,6 +11,7 @@ from backbones.errors import InputError, did_you_mean
 from backbones.running.command_line import CommandOptions, option
 from backbones.variants import list_backbones
 from detection.segmentation.recipes import RECIPES
+from detection.segmentation.settings import SegmenterSettings
 
 HEAD = "fcn"
 
@@ -83,19 +84,25 @@ class SegmentationOptions(CommandOptions):
     tensorboard: bool = option(True, "write TensorBoard files if it is installed", group="output")
 
 
-def resolve(options: SegmentationOptions) -> SegmentationOptions:
+def resolve(options: SegmentationOptions, initial: SegmenterSettings | None = None) -> SegmentationOptions:
     """Fill every ``None`` from the recipe, and check that the numbers make sense.
 
+    Args:
+        options: as given.
+        initial: the segmenter that ``init_from`` names; its backbone and the width of its head stay.
+
     Raises:
-        InputError: an unknown recipe or backbone, or an impossible number.
+        InputError: an unknown recipe or backbone, an impossible number, or things that do not go together.
     """
     recipe = options.recipe or ("digits" if options.dataset == "digits" else "voc")
     if recipe not in RECIPES:
         raise InputError(
             f"no recipe is named {recipe!r}{did_you_mean(recipe, RECIPES)}; there are {', '.join(RECIPES)}"
         )
-    filled: dict[str, Any] = {name: value for name, value in RECIPES[recipe].items() if getattr(options, name) is None}
-    options = dataclasses.replace(options, recipe=recipe, **filled)
+    options = dataclasses.replace(options, recipe=recipe)
+    for values in (_settled_by(options, initial), RECIPES[recipe]):
+        filled = {name: value for name, value in values.items() if getattr(options, name) is None}
+        options = dataclasses.replace(options, **filled)
     if options.backbone not in list_backbones():
         name = str(options.backbone)
         raise InputError(f"no backbone is named {name!r}{did_you_mean(name, list_backbones())}")
@@ -121,6 +128,19 @@ def resolve(options: SegmentationOptions) -> SegmentationOptions:
         checkpoint_every=options.checkpoint_every or every,
         output=options.output or str(Path("runs") / f"{folder}-{options.backbone}-{HEAD}"),
     )
+
+
+def _settled_by(options: SegmentationOptions, initial: SegmenterSettings | None) -> dict[str, Any]:
+    """What is no longer free where a run starts from another segmenter."""
+    if initial is None:
+        return {}
+    settled = {"backbone": initial.backbone, "channels": initial.channels}
+    for name, theirs in settled.items():
+        if getattr(options, name) not in (None, theirs):
+            raise InputError(f"--{name} {getattr(options, name)}: {options.init_from} has {theirs}; leave --{name} out")
+    if options.weights is not None:
+        raise InputError("--init-from brings its own backbone; leave --weights out")
+    return settled
 
 
 def _require(options: SegmentationOptions, name: str, holds: bool, what: str) -> None:

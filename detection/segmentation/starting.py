@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import nn
 
-from backbones.errors import InputError
 from backbones.plugins import first_stages
 from backbones.running.precision import gradient_scaler
 from backbones.running.training_state import TrainingState
-from detection.segmentation.building import build_segmenter, load_segmenter
+from detection.segmentation.building import build_segmenter
 from detection.segmentation.options import SegmentationOptions
 from detection.segmentation.segmenter import Segmenter
 from detection.segmentation.settings import SegmenterSettings
@@ -22,16 +20,24 @@ from detection.settings import InputSettings
 logger = logging.getLogger("shortcut")
 
 
-def prepare(options: SegmentationOptions, classes: tuple[str, ...], device: torch.device) -> TrainingState:
+def prepare(
+    options: SegmentationOptions, classes: tuple[str, ...], device: torch.device, initial: Segmenter | None = None
+) -> TrainingState:
     """Model and optimizer before the first step.
+
+    Args:
+        options: resolved.
+        classes: names in the order of the labels.
+        device: where to train.
+        initial: the segmenter to start from; None builds on the pretrained weights that the options name.
 
     Raises:
         InputError: unknown names, or weights that do not fit.
     """
     torch.manual_seed(options.seed)
     settings = make_settings(options, classes)
-    if options.init_from is not None:
-        segmenter = start_from(load_segmenter(options.init_from), settings, options.init_from)
+    if initial is not None:
+        segmenter = start_from(initial, settings)
     else:
         weights = options.weights if options.weights is not None else f"torchvision://{options.backbone}"
         segmenter = build_segmenter(settings, None if weights == "none" else weights)
@@ -58,22 +64,15 @@ def make_settings(options: SegmentationOptions, classes: tuple[str, ...]) -> Seg
     )
 
 
-def start_from(given: Segmenter, settings: SegmenterSettings, origin: str | Path) -> Segmenter:
+def start_from(given: Segmenter, settings: SegmenterSettings) -> Segmenter:
     """A new segmenter with another's backbone and head; in the last layer, classes of the same name keep their rows.
 
     Args:
         given: the other one.
-        settings: of the new one; its pixel convention and the width of its head follow the other's.
-        origin: where the other comes from, for messages.
-
-    Raises:
-        InputError: it has another backbone.
+        settings: of the new one, with the other's backbone and width; its pixel convention follows the other's.
     """
     theirs = given.settings
-    if theirs.backbone != settings.backbone:
-        raise InputError(f"{origin}: its backbone is {theirs.backbone}; give --backbone {theirs.backbone}")
-    width = given.head.conv.out_channels
-    segmenter = build_segmenter(replace(settings, convention=theirs.convention, channels=width))
+    segmenter = build_segmenter(replace(settings, convention=theirs.convention))
     _copy(given.backbone, segmenter.backbone)
     for part in ("conv", "bn"):
         _copy(given.head.get_submodule(part), segmenter.head.get_submodule(part))
@@ -84,7 +83,7 @@ def start_from(given: Segmenter, settings: SegmenterSettings, origin: str | Path
         for own, other in zip(segmenter.head.classes.parameters(), given.head.classes.parameters(), strict=True):
             own[kept] = other[rows]
     fresh = [name for name in settings.classes if name not in known]
-    logger.info("started from %s; fresh classes: %s", origin, ", ".join(fresh) or "none")
+    logger.info("started from another segmenter; fresh classes: %s", ", ".join(fresh) or "none")
     return segmenter
 
 

@@ -46,9 +46,13 @@ def train(options: SegmentationOptions) -> Path:
     with ExitStack() as stack:
         stack.enter_context(distributed.process_group(device))
         start_logging(options.quiet)
-        options = options_of_run(options, Path(options.resume)) if options.resume else resolve(options)
+        if options.resume:
+            options = options_of_run(options, Path(options.resume))
+        initial = load_segmenter(options.init_from) if options.init_from else None
+        if not options.resume:
+            options = resolve(options, initial.settings if initial else None)
         data, val = read_splits(options)
-        state = prepare(options, data.classes, device)
+        state = prepare(options, data.classes, device, initial)
         run = open_run(options)
         start_logging(options.quiet, run.log)
         warn_of_emulation(device, options.precision)

@@ -76,7 +76,9 @@ def test_a_run_that_was_cut_resumes_bit_for_bit(scenes: None, tmp_path: Path, mo
     monkeypatch.setattr(job.SegmentationJob, "train_step", dies_at_the_sixth)
     with pytest.raises(RuntimeError):
         train(SegmentationOptions(output=str(tmp_path / "cut"), **SMALL))
-    cut = train(SegmentationOptions(resume=str(tmp_path / "cut"), quiet=True, device="cpu", workers=1))
+    line = ["--resume", str(tmp_path / "cut"), "--quiet", "--device", "cpu", "--workers", "1"]
+    assert train_script.main(line) == 0
+    cut = tmp_path / "cut"
     assert (cut / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     assert untimed(cut) == untimed(whole)
     assert (cut / "metrics.json").read_text() == (whole / "metrics.json").read_text()
@@ -96,25 +98,28 @@ def test_a_loss_that_is_no_number_names_the_images() -> None:
 
 def test_another_segmenters_classes_are_told_by_name(tmp_path: Path) -> None:
     given = small_segmenter(classes=("background", "dark", "light", "cat"))
-    options = resolve(SegmentationOptions(**SMALL))
-    settings = make_settings(options, ("background", "light", "dog"))
-    new = start_from(given, settings, "given")
+    own = {name: value for name, value in SMALL.items() if name not in ("backbone", "weights", "channels")}
+    options = resolve(SegmentationOptions(init_from="given", **own), given.settings)
+    new = start_from(given, make_settings(options, ("background", "light", "dog")))
     assert new.classes == ("background", "light", "dog")
     assert new.settings.channels == given.settings.channels
     assert torch.equal(new.backbone.stem.conv.weight, given.backbone.stem.conv.weight)
     assert torch.equal(new.head.bn.running_mean, given.head.bn.running_mean)
     assert torch.equal(new.head.classes.weight[:2], given.head.classes.weight[[0, 2]])
     assert not torch.equal(new.head.classes.weight[2], given.head.classes.weight[1])
-    with pytest.raises(InputError, match="its backbone is resnet18; give --backbone resnet18"):
-        start_from(small_segmenter("resnet18"), settings, "given")
+    with pytest.raises(InputError, match="--backbone resnet18: given has resnet20; leave --backbone out"):
+        resolve(SegmentationOptions(init_from="given", backbone="resnet18"), given.settings)
+    with pytest.raises(InputError, match="brings its own backbone; leave --weights out"):
+        resolve(SegmentationOptions(init_from="given", weights="none"), given.settings)
 
 
 def test_torchvisions_segmenter_is_a_start(scenes: None, tmp_path: Path) -> None:
     theirs = fcn_resnet50(weights=None, weights_backbone=None, num_classes=21, aux_loss=True)
     torch.save(theirs.state_dict(), tmp_path / "fcn.pth")
-    changes = {"backbone": "resnet50_v15", "init_from": str(tmp_path / "fcn.pth"), "iterations": 1, "freeze": 5,
-               "output_stride": 16, "batch_norm": "frozen", "val_split": "none"}  # fmt: skip
-    run = train(SegmentationOptions(output=str(tmp_path / "run"), **{**SMALL, **changes}))
+    changes = {"init_from": str(tmp_path / "fcn.pth"), "iterations": 1, "freeze": 5, "output_stride": 16,
+               "batch_norm": "frozen", "val_split": "none"}  # fmt: skip
+    free = dict.fromkeys(("backbone", "weights", "channels"))
+    run = train(SegmentationOptions(output=str(tmp_path / "run"), **{**SMALL, **free, **changes}))
     segmenter = load_segmenter(run)
     assert segmenter.settings.channels == 512
     assert torch.equal(segmenter.backbone.stem.conv.weight, theirs.backbone.conv1.weight)
@@ -172,21 +177,24 @@ def test_the_command_line_knows_whose_it_is(tmp_path: Path) -> None:
 def test_training_as_typed(run_script: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
     folder = write_label_folder(tmp_path / "mine", {f"p{n}": scene(n) for n in range(12)}, CLASSES)
     command = (
-        "detection/train.py", "--head", "fcn", "--dataset", f"voc:{folder}", "--backbone", "resnet20", "--weights",
-        "none", "--recipe", "quick", "--iterations", "2", "--batch-size", "2", "--crop", "64", "--shorter", "64",
-        "--device", "cpu", "--output", "out",
+        "--head", "fcn", "--dataset", f"voc:{folder}", "--backbone", "resnet20", "--weights", "none", "--recipe", "quick",
+        "--iterations", "2", "--batch-size", "2", "--crop", "64", "--shorter", "64", "--device", "cpu", "--output", "out",
     )  # fmt: skip
-    run = run_script(*command, cwd=tmp_path)
+    run = run_script("detection/train.py", *command, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     assert "learning rate: 0.00125 (0.01 for 16 images, scaled to 2); 2 iterations, 4 images" in run.stderr
     assert "3 classes with the background" in run.stderr
     assert load_segmenter(tmp_path / "out").classes == CLASSES
-    again = run_script("detection/train.py", "--resume", "out", cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
+
+
+def test_faulty_label_images_stop_before_a_folder_is_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_label_folder(tmp_path / "mine", {f"p{n}": scene(n) for n in range(12)}, CLASSES)
     (folder / "SegmentationClass/p3.png").write_bytes(b"nothing")
-    broken = run_script(*command[:-1], "other", cwd=tmp_path)
-    assert broken.stderr.splitlines()[-1] == "error: SegmentationClass/p3.png: not a PNG picture; mend or remove them"
-    assert not (tmp_path / "other").exists()
+    command = ["--head", "fcn", "--dataset", f"voc:{folder}", "--output", str(tmp_path / "out"), "--device", "cpu"]
+    assert train_script.main([*command, "--quiet", "--weights", "none"]) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == "error: SegmentationClass/p3.png: not a PNG picture; mend or remove them"
+    assert not (tmp_path / "out").exists()
 
 
 def test_misspelt_flags_are_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
