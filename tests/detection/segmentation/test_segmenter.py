@@ -110,6 +110,17 @@ def test_the_loss_is_the_mean_over_labelled_pixels() -> None:
     assert torch.equal(enlarge(logits, labels), full)
 
 
+def test_the_mean_is_that_of_the_global_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = torch.randn(2, 3, 8, 8)
+    labels = torch.randint(0, 3, (2, 32, 32), dtype=torch.uint8)
+    labels[0, :20] = IGNORED
+    whole = pixel_loss(logits, labels)
+    mean = (labels != IGNORED).sum().float() / 2
+    monkeypatch.setattr("detection.segmentation.fcn.mean_over_processes", lambda count: mean)
+    halves = [pixel_loss(logits[rank : rank + 1], labels[rank : rank + 1]) for rank in range(2)]
+    assert (sum(halves) / 2).item() == pytest.approx(whole.item(), rel=1e-5)
+
+
 def test_nothing_labelled_is_no_loss_and_no_gradient() -> None:
     segmenter = small_segmenter(auxiliary=True).train()
     images, targets = batch()

@@ -177,8 +177,9 @@ def test_the_command_line_knows_whose_it_is(tmp_path: Path) -> None:
 def test_training_as_typed(run_script: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
     folder = write_label_folder(tmp_path / "mine", {f"p{n}": scene(n) for n in range(12)}, CLASSES)
     command = (
-        "--head", "fcn", "--dataset", f"voc:{folder}", "--backbone", "resnet20", "--weights", "none", "--recipe", "quick",
-        "--iterations", "2", "--batch-size", "2", "--crop", "64", "--shorter", "64", "--device", "cpu", "--output", "out",
+        "--head", "fcn", "--dataset", f"voc:{folder}", "--backbone", "resnet20", "--weights", "none",
+        "--recipe", "quick", "--iterations", "2", "--batch-size", "2", "--crop", "64", "--shorter", "64",
+        "--device", "cpu", "--output", "out",
     )  # fmt: skip
     run = run_script("detection/train.py", *command, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
