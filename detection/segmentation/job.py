@@ -29,7 +29,7 @@ from detection.segmentation.segmenter import Segmenter
 from detection.segmentation.targets import SegmentationTargets
 
 logger = logging.getLogger("shortcut")
-EVALUATION_BATCH = 8
+EVALUATION_BATCH = 4
 
 
 class PixelLosses(nn.Module):

@@ -18,6 +18,7 @@ from detection import train as train_script
 from detection.segmentation import job
 from detection.segmentation.building import load_segmenter, save_segmenter
 from detection.segmentation.command import asks_for_segmentation
+from detection.segmentation.commands import evaluate_model, is_segmenter, predict_files
 from detection.segmentation.label_names import VOC_CLASSES, palette
 from detection.segmentation.options import SegmentationOptions, resolve
 from detection.segmentation.prediction import predict_segmentation_files
@@ -233,3 +234,24 @@ def test_save_and_load_keep_the_metrics(tmp_path: Path) -> None:
     metadata = read_metadata(tmp_path / "s.safetensors")
     assert (metadata["recipe"], metadata["metrics"], metadata["classes"]) == ("voc", {"mIoU": 0.5}, list(CLASSES))
     assert task_of(tmp_path / "s.safetensors") == "segmentation"
+
+
+def test_models_are_scored_and_used_by_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_label_folder(tmp_path / "mine", {f"p{n}": scene(n) for n in range(12)}, CLASSES)
+    model = tmp_path / "s.safetensors"
+    save_segmenter(small_segmenter(classes=(*CLASSES, "cat")), model)
+    assert is_segmenter(str(model))
+    settings = {"device": "cpu", "quiet": True}
+    files = {"output": str(tmp_path / "m.json"), "report": str(tmp_path / "r.html")}
+    evaluate_model(str(model), f"voc:{folder}", "val", **settings, **files)
+    printed = capsys.readouterr().out
+    metrics = json.loads((tmp_path / "m.json").read_text())
+    assert f"mIoU           {metrics['mIoU']:.4f}" in printed
+    assert list(metrics["per_class"]) == [*CLASSES, "cat"]
+    assert "Worst pictures" in (tmp_path / "r.html").read_text()
+    (tmp_path / "broken.png").write_bytes(b"nothing")
+    pictures = {path: Path(path.stem) for path in (folder / "JPEGImages/p1.png", tmp_path / "broken.png")}
+    with pytest.raises(InputError, match="1 of 2 pictures could not be read; the others are done"):
+        predict_files(str(model), pictures, str(tmp_path / "out"), **settings)
+    assert "broken.png: not a JPEG" in capsys.readouterr().err
+    assert (tmp_path / "out/labels/p1.png").exists()
