@@ -10,7 +10,8 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +22,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from backbones.errors import InputError
 
 Picture = NDArray[np.uint8]
+Labels = NDArray[np.uint8]
 Size = tuple[int, int]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
@@ -56,20 +58,48 @@ def read_image(
     if isinstance(source, np.ndarray):
         return _from_array(source, name or "array")
     name = name or (str(source) if isinstance(source, str | Path) else "image")
+    with _explained(name):
+        if isinstance(source, Image.Image):
+            return _convert(source, stored_size, max_pixels, name)
+        stream = io.BytesIO(source) if isinstance(source, bytes) else source
+        with Image.open(stream, formats=FORMATS) as image:
+            return _convert(image, stored_size, max_pixels, name)
+
+
+def read_labels(path: str | Path, max_pixels: int = MAX_PIXELS) -> Labels:
+    """A label image: a number for each pixel, as stored; a palette is for the eye and is not looked up.
+
+    Args:
+        path: a PNG, greyscale or with a palette.
+        max_pixels: the limit that is checked before decoding.
+
+    Raises:
+        InputError: not a PNG, truncated, too large, or its pixels are colours.
+    """
+    name = str(path)
+    with _explained(name, ("PNG",)), Image.open(path, formats=("PNG",)) as image:
+        _check_size(image, max_pixels, name)
+        if image.mode not in ("P", "L", "1"):
+            raise InputError(
+                f"{name}: its pixels are {image.mode}, not labels; a label image has a palette, or is grey"
+            )
+        return np.asarray(image).astype(np.uint8)
+
+
+@contextmanager
+def _explained(name: str, formats: tuple[str, ...] = FORMATS) -> Iterator[None]:
+    """Whatever Pillow raises becomes an ``InputError`` that names the picture."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is stricter
-            if isinstance(source, Image.Image):
-                return _convert(source, stored_size, max_pixels, name)
-            stream = io.BytesIO(source) if isinstance(source, bytes) else source
-            with Image.open(stream, formats=FORMATS) as image:
-                return _convert(image, stored_size, max_pixels, name)
+            yield
     except InputError:
         raise
     except FileNotFoundError as error:
         raise InputError(f"{name}: no such file") from error
     except UnidentifiedImageError as error:
-        raise InputError(f"{name}: not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} picture") from error
+        listing = " or ".join(filter(None, (", ".join(formats[:-1]), formats[-1])))
+        raise InputError(f"{name}: not a {listing} picture") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         # Pillow's decoders raise SyntaxError and ValueError for broken files, beside OSError for truncated ones.
         raise InputError(f"{name}: cannot be decoded ({error})") from error
@@ -112,6 +142,14 @@ def resize(image: Picture, size: Size) -> Picture:
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
 
+def resize_nearest(values: NDArray[Any], size: Size) -> NDArray[Any]:
+    """Each pixel takes the value of the nearest: for labels, which have no mean. [H, W] uint8 or float32 -> [*size]."""
+    if values.shape == size:
+        return values
+    height, width = size
+    return np.array(Image.fromarray(values).resize((width, height), Image.Resampling.NEAREST))
+
+
 def center_crop(image: Picture, size: int) -> Picture:
     """The central square; a smaller picture is first padded with black. [H, W, 3] -> [size, size, 3]."""
     height, width = image.shape[:2]
@@ -137,10 +175,14 @@ def stack_padded(images: Sequence[Picture], size: Size) -> Picture:
     return batch
 
 
-def _convert(image: Image.Image, stored_size: Size | None, max_pixels: int, name: str) -> Picture:
+def _check_size(image: Image.Image, max_pixels: int, name: str) -> None:
     width, height = image.size
     if width * height > max_pixels:
         raise InputError(f"{name}: {width} x {height} pixels, more than the {max_pixels} that are read")
+
+
+def _convert(image: Image.Image, stored_size: Size | None, max_pixels: int, name: str) -> Picture:
+    _check_size(image, max_pixels, name)
     transposed = ImageOps.exif_transpose(image)
     if stored_size is not None and transposed.size != stored_size[::-1] and image.size == stored_size[::-1]:
         transposed = image

@@ -1,4 +1,4 @@
-"""Faster R-CNN on the residual networks of ``backbones``; names are imported when they are first used."""
+"""Detectors and segmenters on the residual networks of ``backbones``; names are imported when they are first used."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ if TYPE_CHECKING:
     from detection.building import build_detector as build_detector
     from detection.building import load_detector as load_detector
     from detection.detections import Detections as Detections
+    from detection.segmentation.building import build_segmenter as build_segmenter
+    from detection.segmentation.building import load_segmenter as load_segmenter
     from detection.settings import default_settings as default_settings
 
 _HOMES = {
     "build_detector": "detection.building",
     "load_detector": "detection.building",
+    "build_segmenter": "detection.segmentation.building",
+    "load_segmenter": "detection.segmentation.building",
     "default_settings": "detection.settings",
     "Detections": "detection.detections",
 }

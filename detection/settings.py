@@ -204,7 +204,7 @@ class DetectorSettings:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> DetectorSettings:
         """The inverse of ``to_dict``, after a trip through JSON."""
-        return _from_plain(cls, values)
+        return from_plain(cls, values)
 
 
 def default_settings(backbone: str, classes: tuple[str, ...], head: str = "fpn", **changes: Any) -> DetectorSettings:
@@ -238,7 +238,8 @@ def default_settings(backbone: str, classes: tuple[str, ...], head: str = "fpn",
     return DetectorSettings(backbone, classes, **{**own, **changes})
 
 
-def _from_plain(cls: type[_T], values: dict[str, Any]) -> _T:
+def from_plain(cls: type[_T], values: dict[str, Any]) -> _T:
+    """A dataclass from what ``dataclasses.asdict`` gave, after a trip through JSON: lists become tuples."""
     hints = typing.get_type_hints(cls)
     built = {}
     for name, value in values.items():
@@ -246,7 +247,7 @@ def _from_plain(cls: type[_T], values: dict[str, Any]) -> _T:
         if typing.get_origin(kind) is types.UnionType:  # a part or None
             kind = type(None) if value is None else typing.get_args(kind)[0]
         if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-            built[name] = _from_plain(kind, value)
+            built[name] = from_plain(kind, value)
         else:
             built[name] = _as_tuple(value)
     return cls(**built)

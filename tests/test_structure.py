@@ -84,7 +84,8 @@ def imported_by(code: str) -> set[str]:
     [
         "backbones", "backbones.images", "backbones.framing", "backbones.convention", "backbones.variants",
         "detection", "detection.framing", "detection.settings", "detection.detections", "detection.drawing",
-        "detection.training.options", "deploy", "deploy.runtimes", "deploy.models", "deploy.runtimes.detector",
+        "detection.training.options", "detection.segmentation.framing", "detection.segmentation.command",
+        "deploy", "deploy.runtimes", "deploy.models", "deploy.runtimes.detector",
     ],
 )  # fmt: skip
 def test_light_modules_import_no_torch(module: str) -> None:

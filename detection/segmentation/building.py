@@ -1,0 +1,105 @@
+"""From settings to a segmenter, and from a file."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from backbones.batch_norm import freeze_batch_norm
+from backbones.building import build_backbone
+from backbones.dilation import dilate
+from backbones.errors import InputError
+from backbones.normalization import Normalize
+from backbones.running.run_folder import WEIGHTS
+from backbones.weights.file_content import read_content
+from backbones.weights.loading import load_weights, read_weights
+from backbones.weights.model_file import is_ours, read_model, write_model
+from detection.segmentation.fcn import FCNHead
+from detection.segmentation.segmenter import Segmenter
+from detection.segmentation.settings import SegmenterSettings
+from detection.segmentation.torchvision_fcn import convert_torchvision
+
+logger = logging.getLogger("shortcut")
+TASK = "segmentation"
+
+
+def build_segmenter(settings: SegmenterSettings, weights: str | Path | None = None) -> Segmenter:
+    """A segmenter with fresh heads.
+
+    Args:
+        settings: what it is.
+        weights: pretrained weights for the backbone: what ``read_weights`` takes; their input convention replaces
+            that of the settings. None leaves the backbone freshly initialized.
+
+    Raises:
+        InputError: unknown names, an output stride that the network cannot have, or weights that do not fit.
+    """
+    backbone = build_backbone(settings.backbone, num_classes=0)
+    if weights is not None:
+        convention = load_weights(backbone, read_weights(weights)).convention
+        settings = replace(settings, convention=replace(convention, size=None, resize=None))
+    dilate(backbone, settings.output_stride)
+    if settings.frozen_norm:
+        freeze_batch_norm(backbone)
+    *_, before, last = backbone.out_channels.values()
+    head, second = (
+        FCNHead(width, settings.channels or max(1, width // 4), len(settings.classes), settings.dropout)
+        for width in (last, before)
+    )
+    segmenter = Segmenter(
+        settings, Normalize(settings.convention), backbone, head, second if settings.auxiliary else None
+    )
+    return segmenter.to(memory_format=torch.channels_last)
+
+
+def save_segmenter(segmenter: Segmenter, path: Path, **metadata: Any) -> None:
+    """Write weights and settings as one safetensors file.
+
+    Args:
+        segmenter: any.
+        path: ``.safetensors``.
+        **metadata: plain values that travel along (recipe, metrics).
+    """
+    about = {"task": TASK, "architecture": segmenter.settings.to_dict(), **metadata}
+    write_model(path, segmenter.state_dict(), {**about, "classes": list(segmenter.classes)})
+
+
+def load_segmenter(source: str | Path, device: str = "cpu") -> Segmenter:
+    """A trained segmenter, ready to predict.
+
+    Args:
+        source: a run folder, a ``.safetensors`` file, or torchvision's state dict of ``fcn_resnet50`` or
+            ``fcn_resnet101`` (``.pth``, also ``.pth.xz``); its auxiliary head is left out.
+        device: where it shall run.
+
+    Raises:
+        InputError: the file is missing, damaged, or holds something else.
+    """
+    path = Path(source) / WEIGHTS if Path(source).is_dir() else Path(source)
+    settings, tensors, unread = _read(path)
+    segmenter = build_segmenter(settings)
+    missing, surplus = segmenter.load_state_dict(tensors, strict=False)
+    missing = [name for name in missing if not name.startswith("normalize.")]  # made from the settings
+    if missing or surplus:
+        raise InputError(
+            f"{path}: {len(missing)} tensors missing, {len(surplus)} left over; written by another version"
+        )
+    left = f"; {unread} tensors of an auxiliary head, which only training uses, left out" if unread else ""
+    logger.info("weights: %d of %d tensors from %s%s", len(tensors), len(tensors), path, left)
+    return segmenter.to(device).eval()
+
+
+def _read(path: Path) -> tuple[SegmenterSettings, dict[str, Tensor], int]:
+    """Settings, tensors, and how many of these were left out."""
+    if path.suffix != ".safetensors" or not is_ours(path):
+        converted = convert_torchvision(read_content(path).tensors, str(path))
+        return converted.settings, converted.tensors, converted.unread
+    tensors, metadata = read_model(path)
+    if metadata["task"] != TASK:
+        raise InputError(f"{path}: holds a model for {metadata['task']}, not a segmenter; --head fcn trains one")
+    return SegmenterSettings.from_dict(metadata["architecture"]), tensors, 0

@@ -1,0 +1,141 @@
+"""VOC's label images: ``SegmentationClass/*.png``, ``JPEGImages/``, ``ImageSets/Segmentation/SPLIT.txt``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backbones.data.splits import seeded_split
+from backbones.errors import InputError, did_you_mean
+from backbones.images import SUFFIXES, Labels, read_labels, read_size
+from detection.data.annotations import AnnotationBuilder, DetectionData, PictureFiles
+from detection.data.faults import Fault
+from detection.segmentation.label_names import VOC_CLASSES
+from detection.segmentation.labelled_images import SegmentationData
+from detection.segmentation.settings import IGNORED, MOST_CLASSES
+
+FOLDER = "SegmentationClass"
+NAMES_FILE = "classes.txt"
+
+
+class LabelFiles:
+    """Label images that are read from files when they are asked for.
+
+    Args:
+        folder: where they lie.
+        stems: their names without the ending, by image.
+        table: [256] uint8, the label that each stored number stands for.
+    """
+
+    def __init__(self, folder: Path, stems: Sequence[str], table: NDArray[np.uint8]) -> None:
+        self.folder, self.table = folder, table
+        self.stems = np.array(stems, np.str_)
+
+    def __getitem__(self, image: int) -> Labels:
+        return self.table[read_labels(self.folder / f"{self.stems[image]}.png")]
+
+
+def read_label_images(
+    root: Path, split: str, classes: Sequence[str] | None = None
+) -> tuple[SegmentationData, list[Fault]]:
+    """Read one split. Every label image is decoded once, so that faults are found before training.
+
+    The names of the classes are the lines of ``classes.txt`` in the folder, the background first; without that file
+    they are VOC's.
+
+    Args:
+        root: the folder that holds ``SegmentationClass``.
+        split: a file of ``ImageSets/Segmentation``; without that folder, ``train`` or ``val`` of a seeded division.
+        classes: names in the order of the labels, if it shall be another.
+
+    Returns:
+        The data, and the files that cannot be used.
+
+    Raises:
+        InputError: the folder has another layout, there is no such split, or it has classes that are not among
+            ``classes``.
+    """
+    folder = root / FOLDER
+    if not folder.is_dir():
+        raise InputError(f"{root}: there are no label images (no folder {FOLDER})")
+    names = _class_names(root)
+    pictures = root / "JPEGImages"
+    there = {path.stem: path.name for path in sorted(pictures.glob("*")) if path.suffix.lower() in SUFFIXES}
+    builder = AnnotationBuilder(names[1:])
+    stems, faults = [], []
+    found = np.zeros(256, bool)
+    for number, stem in enumerate(_split_stems(root, split), start=1):
+        try:
+            labels = _checked(folder / f"{stem}.png", pictures, there.get(stem), len(names))
+        except InputError as error:
+            faults.append(Fault(f"{FOLDER}/{stem}.png", str(error).removeprefix(f"{folder / stem}.png: "), "file"))
+            continue
+        found[np.unique(labels)] = True
+        stems.append(stem)
+        builder.add_image(there[stem], number, (labels.shape[0], labels.shape[1]))
+    annotations = builder.build()
+    images = DetectionData(f"voc:{root.name}", annotations, PictureFiles(pictures, annotations))
+    ordered = names if classes is None else tuple(classes)
+    return SegmentationData(images, LabelFiles(folder, stems, _table(names, ordered, found)), ordered), faults
+
+
+def _class_names(root: Path) -> tuple[str, ...]:
+    path = root / NAMES_FILE
+    if not path.exists():
+        return VOC_CLASSES
+    try:
+        names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a text file") from error
+    if not 2 <= len(names) <= MOST_CLASSES or len(set(names)) < len(names):
+        raise InputError(f"{path}: needs 2 to {MOST_CLASSES} different names, a line each, the background first")
+    return names
+
+
+def _split_stems(root: Path, split: str) -> list[str]:
+    lists = root / "ImageSets" / "Segmentation"
+    if not lists.is_dir():
+        return seeded_split(sorted(path.stem for path in (root / FOLDER).glob("*.png")), split)
+    path = lists / f"{split}.txt"
+    if not path.exists():
+        there = sorted(item.stem for item in lists.glob("*.txt"))
+        raise InputError(f"{path}: no such split{did_you_mean(split, there)}; there are {', '.join(there)}")
+    return [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def _checked(path: Path, pictures: Path, picture: str | None, classes: int) -> Labels:
+    """A label image that fits its picture.
+
+    Raises:
+        InputError: it cannot be read, has no picture or one of another size, or labels that name no class.
+    """
+    labels = read_labels(path)
+    if picture is None:
+        raise InputError(f"{path}: no picture JPEGImages/{path.stem}.jpg")
+    if labels.shape not in (sizes := read_size(pictures / picture)):
+        shown, own = (f"{width} x {height}" for height, width in (sizes[0], labels.shape))
+        raise InputError(f"{path}: {own} pixels, but its picture has {shown}")
+    strange = sorted(set(np.unique(labels).tolist()) - {*range(classes), IGNORED})
+    if strange:
+        raise InputError(
+            f"{path}: label {strange[0]} names no class (there are {classes}, and {IGNORED} for what is ignored; "
+            f"{NAMES_FILE} beside {FOLDER} names others)"
+        )
+    return labels
+
+
+def _table(names: Sequence[str], ordered: Sequence[str], found: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """[256]: stored label -> label in another order of the names."""
+    places = {name: label for label, name in enumerate(ordered)}
+    unknown = [name for label, name in enumerate(names) if found[label] and name not in places]
+    if unknown:
+        known = ", ".join(ordered)
+        raise InputError(
+            f"the data has classes that the model does not know: {', '.join(unknown)} (the model's: {known})"
+        )
+    table = np.full(256, IGNORED, np.uint8)
+    table[: len(names)] = [places.get(name, IGNORED) for name in names]
+    return table

@@ -1,0 +1,106 @@
+"""``report.html`` of a segmentation run: losses, classes, confusions, best and worst pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backbones.images import Labels, Picture, resize, resize_nearest
+from backbones.running.report import Report, new_figure, plot_records
+from detection.segmentation.drawing import draw_labels
+from detection.segmentation.evaluation import SegmentationMarks, SegmentEach
+from detection.segmentation.labelled_images import SegmentationData
+
+SHOWN = 6
+READABLE = 480  # smaller pictures are enlarged before names are written on them
+
+
+def write_report(
+    path: Path,
+    title: str,
+    marks: SegmentationMarks,
+    segment_each: SegmentEach,
+    data: SegmentationData,
+    records: Sequence[Mapping[str, Any]] = (),
+    facts: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the report, and its plots as PNG in the folder ``plots`` beside it.
+
+    Args:
+        path: ``report.html``.
+        title: of the page.
+        marks: on ``data``.
+        segment_each: the model, asked once more for the pictures that are shown.
+        data: the evaluated split.
+        records: of ``metrics.jsonl``, for curves over iterations.
+        facts: how the model was made.
+    """
+    plots = path.parent / "plots"
+    report = Report(title)
+    report.heading(f"Marks on {data.images.name}, {len(data)} images")
+    report.facts(marks.metrics)
+    report.heading("Classes")
+    with report.row():
+        report.plot(_class_bars(marks.per_class), "Intersection over union", plots / "classes.png")
+        report.plot(_confusions(marks), "What becomes of the pixels of each class", plots / "confusion.png")
+    if records:
+        report.heading("Training")
+        with report.row():
+            logged = dict.fromkeys(name for record in records for name in record)
+            losses = [name for name in logged if name not in ("step", "time", "learning_rate", *marks.metrics)]
+            report.plot(plot_records(records, losses, "losses"), "Means between log lines", plots / "losses.png")
+            curves = plot_records(records, list(marks.metrics), "marks")
+            report.plot(curves, "On the validation split", plots / "marks.png")
+            report.plot(plot_records(records, ["learning_rate"], "learning rate"), "", plots / "learning_rate.png")
+    order = np.argsort(marks.image_accuracy, kind="stable").tolist()
+    for heading, chosen in (("Worst pictures", order[:SHOWN]), ("Best pictures", order[::-1][:SHOWN])):
+        report.heading(heading)
+        report.paragraph("Left as labelled, right as found. White is not counted.")
+        report.pictures(_shown(chosen, marks, segment_each, data), width=480)
+    if facts:
+        report.heading("How it was made")
+        report.facts(facts)
+    report.write(path)
+
+
+def _shown(
+    images: Sequence[int], marks: SegmentationMarks, segment_each: SegmentEach, data: SegmentationData
+) -> list[tuple[Picture, str]]:
+    found = dict(segment_each((data.images.pictures[image] for image in images), 1))
+    shown = []
+    for place, image in enumerate(images):
+        picture = data.images.pictures[image]
+        pair = [_drawn(picture, labels, data.classes) for labels in (data.labels[image], found[place].labels)]
+        name = data.images.annotations.names[image]
+        shown.append((np.concatenate(pair, 1), f"{name}: {marks.image_accuracy[image]:.0%} of the pixels right"))
+    return shown
+
+
+def _drawn(picture: Picture, labels: Labels, classes: Sequence[str]) -> Picture:
+    scale = max(1, READABLE // min(labels.shape))
+    size = (labels.shape[0] * scale, labels.shape[1] * scale)
+    return draw_labels(resize(picture, size), resize_nearest(labels, size), classes)
+
+
+def _class_bars(per_class: Mapping[str, float]) -> Any:
+    names, values = list(per_class), [max(0.0, value) for value in per_class.values()]
+    figure, axis = new_figure(6, 0.6 + 0.22 * len(names))
+    axis.barh(names[::-1], values[::-1], color="#4a7fb5")
+    axis.set(xlim=(0, 1), xlabel="IoU")
+    return figure
+
+
+def _confusions(marks: SegmentationMarks) -> Any:
+    """Rows are true classes; each sums to one where the class occurs."""
+    shares = marks.confusion / np.maximum(marks.confusion.sum(1, keepdims=True), 1)
+    figure, axis = new_figure(6, 5)
+    axis.imshow(shares, vmin=0, vmax=1, cmap="Blues")
+    places = range(len(marks.classes))
+    axis.set_xticks(places, marks.classes, rotation=90, fontsize=7)
+    axis.set_yticks(places, marks.classes, fontsize=7)
+    axis.set(xlabel="found", ylabel="labelled")
+    axis.grid(False)
+    return figure

@@ -1,0 +1,29 @@
+"""The ground truth of a batch for segmentation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SegmentationTargets:
+    """Labels of B images.
+
+    Attributes:
+        labels: [B, H, W] uint8 in 0..K-1; 255 where nothing is to be learned, as in the padding.
+        sizes: [B, 2] int64, (height, width) of the valid area.
+    """
+
+    labels: Tensor
+    sizes: Tensor
+
+    def to(self, device: torch.device) -> SegmentationTargets:
+        """The same on a device, without waiting for the copy."""
+        return SegmentationTargets(*(part.to(device, non_blocking=True) for part in (self.labels, self.sizes)))
+
+    def pin_memory(self) -> SegmentationTargets:
+        """The same in page-locked memory (called by the data loader)."""
+        return SegmentationTargets(self.labels.pin_memory(), self.sizes.pin_memory())

@@ -1,0 +1,64 @@
+"""torchvision's ``fcn_resnet50`` and ``fcn_resnet101`` in our terms: the same layers under other names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from backbones.convention import IMAGENET
+from backbones.errors import InputError
+from backbones.weights.foreign_names import from_torchvision
+from backbones.weights.variant_names import name_of
+from detection.segmentation.label_names import names_for
+from detection.segmentation.settings import SegmenterSettings
+
+_HEAD = {"classifier.0": "head.conv", "classifier.1": "head.bn", "classifier.4": "head.classes"}
+_BODY, _AUXILIARY = "backbone.", "aux_classifier."
+
+
+@dataclass(frozen=True)
+class ConvertedSegmenter:
+    """A segmenter of another project.
+
+    Attributes:
+        settings: what it is.
+        tensors: under our names.
+        unread: tensors of its auxiliary head, which only training uses.
+    """
+
+    settings: SegmenterSettings
+    tensors: dict[str, Tensor]
+    unread: int
+
+
+def convert_torchvision(tensors: Mapping[str, Tensor], origin: str) -> ConvertedSegmenter:
+    """torchvision's state dict in our terms.
+
+    Args:
+        tensors: by torchvision's names. With 21 classes they are taken for VOC's, as in the published weights.
+        origin: where they come from, for messages.
+
+    Raises:
+        InputError: these are not the tensors of an FCN on a residual network.
+    """
+    body = {name.removeprefix(_BODY): tensor for name, tensor in tensors.items() if name.startswith(_BODY)}
+    backbone = name_of(from_torchvision(body), "3x3") if "layer1.0.conv1.weight" in body else None
+    head = tensors.get("classifier.4.weight")
+    if backbone is None or head is None or "classifier.0.weight" not in tensors:
+        raise InputError(
+            f"{origin}: neither a segmenter of this project nor torchvision's fcn_resnet50 or fcn_resnet101"
+        )
+    converted = {_BODY + name: tensor for name, tensor in from_torchvision(body).items()}
+    for name, tensor in tensors.items():
+        layer, _, kind = name.rpartition(".")
+        if layer in _HEAD:
+            converted[f"{_HEAD[layer]}.{kind}"] = tensor
+    settings = SegmenterSettings(
+        backbone,
+        names_for(len(head)),
+        channels=head.shape[1],
+        convention=replace(IMAGENET, size=None, resize=None),
+    )
+    return ConvertedSegmenter(settings, converted, sum(name.startswith(_AUXILIARY) for name in tensors))

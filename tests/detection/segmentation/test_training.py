@@ -1,0 +1,257 @@
+"""Training a segmenter: a whole run folder, exact resume, starting from others, clear errors, the command line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.models.segmentation import fcn_resnet50
+
+from backbones.errors import InputError
+from detection import train as train_script
+from detection.segmentation import job
+from detection.segmentation.building import load_segmenter, save_segmenter
+from detection.segmentation.command import asks_for_segmentation
+from detection.segmentation.commands import evaluate_model, is_segmenter, predict_files
+from detection.segmentation.label_names import VOC_CLASSES, palette
+from detection.segmentation.options import SegmentationOptions, resolve
+from detection.segmentation.prediction import predict_segmentation_files
+from detection.segmentation.recipes import RECIPES
+from detection.segmentation.starting import make_settings, start_from
+from detection.segmentation.training import train
+from tests.detection.segmentation.builders import CLASSES, few_scenes, scene, small_segmenter, write_label_folder
+
+SMALL = {
+    "backbone": "resnet20", "weights": "none", "recipe": "digits", "iterations": 6, "batch_size": 2, "device": "cpu",
+    "channels": 8, "crop": 64, "shorter": 64, "longer": 64, "log_every": 4, "evaluate_every": 3, "checkpoint_every": 2,
+    "tensorboard": False, "quiet": True,
+}  # fmt: skip
+
+
+@pytest.fixture
+def scenes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("detection.segmentation.training.read_segmentation", lambda *_: (few_scenes(), []))
+
+
+def untimed(run: Path) -> list[dict[str, object]]:
+    """The records of a run without what depends on the clock."""
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "time"} for line in lines]
+
+
+def test_a_run_leaves_a_whole_folder(scenes: None, tmp_path: Path) -> None:
+    run = train(SegmentationOptions(output=str(tmp_path / "run"), **{**SMALL, "auxiliary": True}))
+    names = {path.name for path in run.iterdir()}
+    assert names >= {
+        "config.yaml", "env.json", "metrics.jsonl", "metrics.json", "log.txt", "report.html", "plots",
+        "model.safetensors", "last.pt",
+    }  # fmt: skip
+    records = untimed(run)
+    assert [record["step"] for record in records] == [3, 4, 6, 6]
+    assert {"pixels", "auxiliary", "loss", "learning_rate"} < set(records[1])
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert set(metrics) == {"split", "mIoU", "pixel_accuracy", "per_class"}
+    assert set(metrics["per_class"]) == set(CLASSES)
+    text = (run / "report.html").read_text()
+    assert (text.count("data:image/png"), text.count("data:image/jpeg")) == (5, 12)
+    assert "http://" not in text
+    assert load_segmenter(run).classes == CLASSES
+
+
+def test_a_run_that_was_cut_resumes_bit_for_bit(scenes: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = train(SegmentationOptions(output=str(tmp_path / "whole"), **SMALL))
+    step, steps = job.SegmentationJob.train_step, []
+
+    def dies_at_the_sixth(*arguments: object) -> object:
+        steps.append(1)
+        if len(steps) == 6:
+            raise RuntimeError("killed")
+        return step(*arguments)
+
+    monkeypatch.setattr(job.SegmentationJob, "train_step", dies_at_the_sixth)
+    with pytest.raises(RuntimeError):
+        train(SegmentationOptions(output=str(tmp_path / "cut"), **SMALL))
+    line = ["--resume", str(tmp_path / "cut"), "--quiet", "--device", "cpu", "--workers", "1"]
+    assert train_script.main(line) == 0
+    cut = tmp_path / "cut"
+    assert (cut / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert untimed(cut) == untimed(whole)
+    assert (cut / "metrics.json").read_text() == (whole / "metrics.json").read_text()
+
+
+def test_without_validation_the_last_weights_are_kept(scenes: None, tmp_path: Path) -> None:
+    run = train(SegmentationOptions(output=str(tmp_path / "run"), **{**SMALL, "val_split": "none"}))
+    assert load_segmenter(run).classes == CLASSES
+
+
+def test_a_loss_that_is_no_number_names_the_images() -> None:
+    losses = {"pixels": torch.tensor(float("nan"))}
+    with pytest.raises(InputError, match=r"iteration 4: a loss is not finite \(pixels nan\); images: a.png, b.png"):
+        job.check_finite(losses, ["a.png", "b.png"], 3)
+    job.check_finite({"pixels": torch.tensor(0.0)}, [], 3)
+
+
+def test_another_segmenters_classes_are_told_by_name(tmp_path: Path) -> None:
+    given = small_segmenter(classes=("background", "dark", "light", "cat"))
+    own = {name: value for name, value in SMALL.items() if name not in ("backbone", "weights", "channels")}
+    options = resolve(SegmentationOptions(init_from="given", **own), given.settings)
+    new = start_from(given, make_settings(options, ("background", "light", "dog")))
+    assert new.classes == ("background", "light", "dog")
+    assert new.settings.channels == given.settings.channels
+    assert torch.equal(new.backbone.stem.conv.weight, given.backbone.stem.conv.weight)
+    assert torch.equal(new.head.bn.running_mean, given.head.bn.running_mean)
+    assert torch.equal(new.head.classes.weight[:2], given.head.classes.weight[[0, 2]])
+    assert not torch.equal(new.head.classes.weight[2], given.head.classes.weight[1])
+    with pytest.raises(InputError, match="--backbone resnet18: given has resnet20; leave --backbone out"):
+        resolve(SegmentationOptions(init_from="given", backbone="resnet18"), given.settings)
+    with pytest.raises(InputError, match="brings its own backbone; leave --weights out"):
+        resolve(SegmentationOptions(init_from="given", weights="none"), given.settings)
+
+
+def test_torchvisions_segmenter_is_a_start(scenes: None, tmp_path: Path) -> None:
+    theirs = fcn_resnet50(weights=None, weights_backbone=None, num_classes=21, aux_loss=True)
+    torch.save(theirs.state_dict(), tmp_path / "fcn.pth")
+    changes = {"init_from": str(tmp_path / "fcn.pth"), "iterations": 1, "freeze": 5, "output_stride": 16,
+               "batch_norm": "frozen", "val_split": "none"}  # fmt: skip
+    free = dict.fromkeys(("backbone", "weights", "channels"))
+    run = train(SegmentationOptions(output=str(tmp_path / "run"), **{**SMALL, **free, **changes}))
+    segmenter = load_segmenter(run)
+    assert segmenter.settings.channels == 512
+    assert torch.equal(segmenter.backbone.stem.conv.weight, theirs.backbone.conv1.weight)
+
+
+def test_recipes_and_defaults() -> None:
+    assert set(RECIPES) == {"voc", "coco", "quick", "digits"}
+    own = resolve(SegmentationOptions(dataset="voc:data/My Photos"))
+    assert (own.recipe, own.iterations, own.batch_size, own.output) == (
+        "voc",
+        30_000,
+        16,
+        "runs/my photos-resnet50_v15-fcn",
+    )
+    schedule = job.make_schedule(own)
+    assert schedule.at(0, 16) == 0.01
+    assert schedule.at(15_000 * 16, 16) == pytest.approx(0.005)
+    assert schedule.at(480_000, 16) == pytest.approx(0)
+    digits = resolve(SegmentationOptions())
+    assert (digits.recipe, digits.backbone, digits.weights) == ("digits", "resnet20", "none")
+    assert resolve(SegmentationOptions(batch_size=4, iterations=10)).images == 40
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"recipe": "quikc"}, "did you mean 'quick'"),
+        ({"backbone": "resnet19"}, "no backbone is named 'resnet19'"),
+        ({"batch_size": 0}, "--batch-size must be positive, not 0"),
+        ({"iterations": 0}, "--iterations must be positive, not 0"),
+        ({"learning_rate": -1.0}, "--learning-rate must be positive"),
+        ({"scales": (2.0, 0.5)}, r"--scales must be two positive numbers, the smaller first, not \(2.0, 0.5\)"),
+        ({"seed": -1}, "--seed must not be negative"),
+    ],
+)
+def test_impossible_options_are_refused(wrong: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        resolve(SegmentationOptions(**wrong))
+
+
+def test_the_command_line_knows_whose_it_is(tmp_path: Path) -> None:
+    assert asks_for_segmentation(["--dataset", "digits", "--head", "fcn"])
+    assert asks_for_segmentation(["--head=fcn", "--unknown"])
+    assert not asks_for_segmentation(["--head", "c4", "--resume", str(tmp_path)])
+    for line in ([], ["--head"], ["--help"], ["--resume", str(tmp_path / "absent")], ["--config", "absent.yaml"]):
+        assert not asks_for_segmentation(line)
+    (tmp_path / "config.yaml").write_text("head: fcn\n")
+    assert asks_for_segmentation(["--resume", str(tmp_path)])
+    assert asks_for_segmentation(["--config", str(tmp_path / "config.yaml")])
+    for text in ("- fcn\n", "head: fpn\n", ":\n - }", ""):
+        (tmp_path / "config.yaml").write_text(text)
+        assert not asks_for_segmentation(["--config", str(tmp_path / "config.yaml")])
+
+
+def test_training_as_typed(run_script: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
+    folder = write_label_folder(tmp_path / "mine", {f"p{n}": scene(n) for n in range(12)}, CLASSES)
+    command = (
+        "--head", "fcn", "--dataset", f"voc:{folder}", "--backbone", "resnet20", "--weights", "none",
+        "--recipe", "quick", "--iterations", "2", "--batch-size", "2", "--crop", "64", "--shorter", "64",
+        "--device", "cpu", "--output", "out",
+    )  # fmt: skip
+    run = run_script("detection/train.py", *command, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert "learning rate: 0.00125 (0.01 for 16 images, scaled to 2); 2 iterations, 4 images" in run.stderr
+    assert "3 classes with the background" in run.stderr
+    assert load_segmenter(tmp_path / "out").classes == CLASSES
+
+
+def test_faulty_label_images_stop_before_a_folder_is_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_label_folder(tmp_path / "mine", {f"p{n}": scene(n) for n in range(12)}, CLASSES)
+    (folder / "SegmentationClass/p3.png").write_bytes(b"nothing")
+    command = ["--head", "fcn", "--dataset", f"voc:{folder}", "--output", str(tmp_path / "out"), "--device", "cpu"]
+    assert train_script.main([*command, "--quiet", "--weights", "none"]) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == "error: SegmentationClass/p3.png: not a PNG picture; mend or remove them"
+    assert not (tmp_path / "out").exists()
+
+
+def test_misspelt_flags_are_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        train_script.main(["--head", "fcn", "--output-strid", "8"])
+    assert stop.value.code == 2
+    assert "did you mean '--output-stride'" in capsys.readouterr().err
+
+
+def test_files_become_label_images_and_coloured_copies(tmp_path: Path) -> None:
+    segmenter = small_segmenter(classes=VOC_CLASSES)
+    for name, size in (("a.png", (60, 90)), ("b.png", (64, 64))):
+        Image.fromarray(scene(1, size)[0]).save(tmp_path / name)
+    (tmp_path / "broken.png").write_bytes(b"nothing")
+    files = {tmp_path / f"{stem}.png": Path("in") / stem for stem in ("a", "broken", "b")}
+    faults = predict_segmentation_files(segmenter, files, tmp_path / "out")
+    assert [str(fault) for fault in faults] == [f"{tmp_path / 'broken.png'}: not a JPEG, PNG, WEBP or BMP picture"]
+    found = segmenter.predict([tmp_path / "a.png"])[0]
+    stored = Image.open(tmp_path / "out/labels/in/a.png")
+    assert stored.mode == "P"
+    assert np.array_equal(np.asarray(stored), found.labels.numpy())
+    assert np.array_equal(np.asarray(stored.convert("RGB")), palette()[found.labels.numpy()])
+    assert Image.open(tmp_path / "out/in/a.png").size == (90, 60)
+    listing = json.loads((tmp_path / "out/segmentation.json").read_text())
+    assert listing["classes"] == list(VOC_CLASSES)
+    assert [entry["labels"] for entry in listing["pictures"]] == ["labels/in/a.png", "labels/in/b.png"]
+    for entry in listing["pictures"]:
+        assert sum(entry["shares"].values()) == pytest.approx(1, abs=1e-4)
+
+
+def test_save_and_load_keep_the_metrics(tmp_path: Path) -> None:
+    from backbones.weights.model_file import read_metadata, task_of
+
+    save_segmenter(small_segmenter(), tmp_path / "s.safetensors", recipe="voc", metrics={"mIoU": 0.5})
+    metadata = read_metadata(tmp_path / "s.safetensors")
+    assert (metadata["recipe"], metadata["metrics"], metadata["classes"]) == ("voc", {"mIoU": 0.5}, list(CLASSES))
+    assert task_of(tmp_path / "s.safetensors") == "segmentation"
+
+
+def test_models_are_scored_and_used_by_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_label_folder(tmp_path / "mine", {f"p{n}": scene(n) for n in range(12)}, CLASSES)
+    model = tmp_path / "s.safetensors"
+    save_segmenter(small_segmenter(classes=(*CLASSES, "cat")), model)
+    assert is_segmenter(str(model))
+    settings = {"device": "cpu", "quiet": True}
+    files = {"output": str(tmp_path / "m.json"), "report": str(tmp_path / "r.html")}
+    evaluate_model(str(model), f"voc:{folder}", "val", **settings, **files)
+    printed = capsys.readouterr().out
+    metrics = json.loads((tmp_path / "m.json").read_text())
+    assert f"mIoU           {metrics['mIoU']:.4f}" in printed
+    assert list(metrics["per_class"]) == [*CLASSES, "cat"]
+    assert "Worst pictures" in (tmp_path / "r.html").read_text()
+    (tmp_path / "broken.png").write_bytes(b"nothing")
+    pictures = {path: Path(path.stem) for path in (folder / "JPEGImages/p1.png", tmp_path / "broken.png")}
+    with pytest.raises(InputError, match="1 of 2 pictures could not be read; the others are done"):
+        predict_files(str(model), pictures, str(tmp_path / "out"), **settings)
+    assert "broken.png: not a JPEG" in capsys.readouterr().err
+    assert (tmp_path / "out/labels/p1.png").exists()
