@@ -15,28 +15,31 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backbones.running.command_line import CommandOptions, option, run_command
+from backbones.running.command_line import option, run_command
 from detection.data.names import HELP
+from detection.inference_switches import Switches, open_switched
 
 if TYPE_CHECKING:
     from detection.data.annotations import DetectionData
     from detection.detections import Detections
     from detection.evaluation import Diagnosis, Evaluation
-    from detection.inference_switches import Switches
 
 EXAMPLES = (
     "python detection/evaluate.py --model runs/digits-resnet20 --dataset digits --split test",
     "python detection/evaluate.py --model model.onnx --dataset voc:my/VOC --split test --output metrics.json",
     "python detection/evaluate.py --model runs/mine --dataset voc:my/VOC --split val --store-thresholds",
+    "python detection/evaluate.py --model runs/a runs/b --dataset coco --refine --vote 0.5 --maxout 400 600 800 1000",
     "python detection/evaluate.py --results results.json --dataset coco:data/coco --split val2017",
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationOptions(CommandOptions):
+class EvaluationOptions(Switches):
     """What to score, on what."""
 
-    model: str = option("", "a run folder, a .safetensors or an .onnx file", group="model")
+    model: tuple[str, ...] = option(
+        (), "a run folder, a .safetensors or an .onnx file; several trained ones are an ensemble", group="model"
+    )
     results: str | None = option(
         None, "score this COCO results file of any program, in place of a model", group="model", metavar="FILE.json"
     )
@@ -45,14 +48,6 @@ class EvaluationOptions(CommandOptions):
     data_dir: str | None = option(None, "where named sets lie (by default $DATA_DIR or data)", group="data",
                                   metavar="DIR")  # fmt: skip
     masks: bool | None = option(None, "score masks, too (by default where model and data have them)", group="data")
-    refine: bool | None = option(None, "box refinement (by default as the model says)", group="test time")
-    vote: float | None = option(None, "box voting among boxes with this IoU; 0 for none", group="test time",
-                                metavar="IOU")  # fmt: skip
-    soft_nms: float | None = option(None, "soft suppression of this width; 0 for hard", group="test time",
-                                    metavar="SIGMA")  # fmt: skip
-    nms: float | None = option(None, "suppress boxes of one class that overlap more", group="test time", metavar="IOU")
-    max_detections: int | None = option(None, "of each picture", group="test time")
-    test_shorter: int | None = option(None, "the shorter side, in pixels", group="test time")
     batch_size: int = option(8, "pictures at once", group="machine")
     device: str = option("auto", "auto, cpu, cuda or cuda:N", group="machine")
     precision: str = option("fp32", "of a trained model", group="machine", choices=("fp32", "bf16", "fp16"))
@@ -97,24 +92,11 @@ def _check(options: EvaluationOptions) -> None:
 
     if bool(options.model) == bool(options.results):
         raise InputError("give --model: a run folder, a .safetensors or an .onnx file; or --results FILE.json")
-    given = _switches(options).given() + (["--store-thresholds"] if options.store_thresholds else [])
+    given = options.given_switches() + (["--store-thresholds"] if options.store_thresholds else [])
     if given and options.results:
         raise InputError(f"{', '.join(given)}: only with --model")
-    if given and Path(options.model).suffix in EXPORTED:
-        raise InputError(f"{', '.join(given)}: fixed in an exported model; use the trained one, or export it again")
-
-
-def _switches(options: EvaluationOptions) -> Switches:
-    from detection.inference_switches import Switches
-
-    return Switches(
-        refine=options.refine,
-        vote=options.vote,
-        soft_nms=options.soft_nms,
-        nms=options.nms,
-        max_detections=options.max_detections,
-        test_shorter=options.test_shorter,
-    )
+    if options.store_thresholds and (len(options.model) > 1 or options.model[0].endswith(EXPORTED)):
+        raise InputError("--store-thresholds: only with one trained model, whose weights file keeps them")
 
 
 def _detect(options: EvaluationOptions) -> tuple[DetectionData, Sequence[Detections], tuple[float, ...]]:
@@ -122,13 +104,10 @@ def _detect(options: EvaluationOptions) -> tuple[DetectionData, Sequence[Detecti
     from backbones.running import distributed
     from backbones.running.precision import choose_device, warn_of_emulation
     from backbones.running.progress import progress
-    from deploy.models import open_detector
     from detection.evaluation import detect_all
-    from detection.inference_switches import with_switches
 
     warn_of_emulation(choose_device(options.device), options.precision)
-    detector = open_detector(options.model, options.device, options.precision)
-    detector.settings = with_switches(detector.settings, _switches(options))
+    detector = open_switched(options.model, options, options.device, options.precision)
     data = _read_data(options, masks=detector.settings.masks is not None)
     data = replace(data, annotations=data.annotations.relabelled(detector.classes))
     with progress("detecting", len(distributed.share_of(len(data))), quiet=options.quiet) as bar:
@@ -186,7 +165,7 @@ def _write(
     from detection.score_thresholds import store_thresholds
     from detection.tables import as_json
 
-    source = options.results or options.model
+    source = options.results or " ".join(options.model)
     if options.output:
         about = {"dataset": options.dataset, "split": options.split, "images": len(data)}
         about = {"results" if options.results else "model": source, **about}
@@ -198,7 +177,7 @@ def _write(
         title = f"{Path(source).name} on {options.dataset} {options.split}"
         write_report(Path(options.report), title, evaluation, found, data, diagnosis=diagnosis)
     if options.store_thresholds:
-        path = store_thresholds(options.model, evaluation.best_thresholds)
+        path = store_thresholds(options.model[0], evaluation.best_thresholds)
         print(f"thresholds of {len(evaluation.curves)} classes stored in {path}")
 
 

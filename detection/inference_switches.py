@@ -1,38 +1,76 @@
-"""What can be set at test time, in place of what a detector was trained with."""
+"""What can be set at test time, in place of what a detector was trained with: the options of evaluate and predict."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from backbones.errors import InputError
+from backbones.running.command_line import CommandOptions, option
 from detection.settings import DetectorSettings
 
+if TYPE_CHECKING:
+    from deploy.runtimes.detector import DetectorRuntime
+    from detection.detector import Detector
+    from detection.improvements.improved_detector import ImprovedDetector
 
-@dataclass(frozen=True)
-class Switches:
-    """Values that replace fields of ``DetectorSettings.output`` and ``.input``; None leaves them.
+_GROUP = "test time"
 
-    Attributes:
-        refine: box refinement.
-        vote: IoU of box voting, 0 for none.
-        soft_nms: width of soft suppression's Gaussian, 0 for hard suppression.
-        nms: IoU above which the weaker of two boxes of one class goes.
-        max_detections: of each image.
-        test_shorter: the shorter side, in pixels.
-    """
 
-    refine: bool | None = None
-    vote: float | None = None
-    soft_nms: float | None = None
-    nms: float | None = None
-    max_detections: int | None = None
-    test_shorter: int | None = None
+@dataclass(frozen=True, kw_only=True)
+class Switches(CommandOptions):
+    """Improvements of appendix B and today's alternatives. None leaves what the detector's own settings say."""
 
-    def given(self) -> list[str]:
+    refine: bool | None = option(None, "box refinement (by default as the model says)", group=_GROUP)
+    vote: float | None = option(None, "box voting among boxes with this IoU; 0 for none", group=_GROUP, metavar="IOU")
+    maxout: tuple[int, ...] | None = option(
+        None, "merge features of the two fitting of these shorter sides; the paper's: 200 400 600 800 1000",
+        group=_GROUP, metavar="SIDE",
+    )  # fmt: skip
+    scales: tuple[int, ...] | None = option(
+        None, "pool the detections of these shorter sides", group=_GROUP, metavar="SIDE"
+    )
+    flip: bool | None = option(None, "the mirror image too", group=_GROUP)
+    soft_nms: float | None = option(None, "soft suppression of this width; 0 for hard", group=_GROUP, metavar="SIGMA")
+    nms: float | None = option(None, "suppress boxes of one class that overlap more", group=_GROUP, metavar="IOU")
+    max_detections: int | None = option(None, "of each picture", group=_GROUP)
+    test_shorter: int | None = option(None, "the shorter side, in pixels", group=_GROUP)
+
+    def given_switches(self) -> list[str]:
         """The flags of what is set."""
-        names = (item.name for item in fields(self) if getattr(self, item.name) is not None)
-        return ["--" + name.replace("_", "-") for name in names]
+        names = (item.name for item in fields(Switches) if item.metadata.get("group") == _GROUP)
+        return ["--" + name.replace("_", "-") for name in names if getattr(self, name) is not None]
+
+
+def open_switched(
+    models: Sequence[str], switches: Switches, device: str, precision: str
+) -> Detector | DetectorRuntime | ImprovedDetector:
+    """A detector from a file, or an ensemble from several, tested as the switches say.
+
+    Raises:
+        InputError: a file cannot be used, a value is out of its range, or switches meet an exported model.
+    """
+    from deploy.models import EXPORTED, open_detector
+
+    exported = next((model for model in models if model.endswith(EXPORTED)), None)
+    asked = switches.given_switches() + (["an ensemble"] if len(models) > 1 else [])
+    if exported and asked:
+        raise InputError(
+            f"{exported}: an exported model is fixed, so it cannot take {', '.join(asked)}; use the trained one"
+        )
+    first = open_detector(models[0], device, precision)
+    first.settings = with_switches(first.settings, switches)
+    if not (len(models) > 1 or switches.maxout or switches.scales or switches.flip):
+        return first
+    from detection.building import load_detector
+    from detection.detector import Detector
+    from detection.improvements.improved_detector import ImprovedDetector, ViewSettings
+
+    assert isinstance(first, Detector)
+    others = [load_detector(model, str(first.normalize.mean.device)) for model in models[1:]]
+    views = ViewSettings(switches.maxout or (), switches.scales or (), bool(switches.flip))
+    return ImprovedDetector([first, *others], views)
 
 
 def with_switches(settings: DetectorSettings, switches: Switches) -> DetectorSettings:
@@ -61,13 +99,15 @@ def with_switches(settings: DetectorSettings, switches: Switches) -> DetectorSet
 
 def _check(switches: Switches) -> None:
     """Comparisons are such that not-a-number fails them."""
-    ranges = {
+    ranges: dict[str, tuple[Any, float, float]] = {
         "--vote": (switches.vote, 0.0, 1.0),
         "--soft-nms": (switches.soft_nms, 0.0, 1e3),
         "--nms": (switches.nms, 0.0, 1.0),
         "--max-detections": (switches.max_detections, 1, 10_000),
         "--test-shorter": (switches.test_shorter, 32, 10_000),
     }
-    for flag, (value, least, most) in ranges.items():
+    sides = {"--maxout": switches.maxout, "--scales": switches.scales}
+    each = [(flag, (side, 32, 10_000)) for flag, values in sides.items() for side in values or ()]
+    for flag, (value, least, most) in [*ranges.items(), *each]:
         if value is not None and not least <= value <= most:
             raise InputError(f"{flag} {value:g}: must lie in {least:g} to {most:g}")

@@ -10,12 +10,13 @@ if __package__ in (None, ""):  # run as a script: the project's root, not this f
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backbones.errors import InputError, did_you_mean
-from backbones.running.command_line import CommandOptions, option, run_command
+from backbones.running.command_line import option, run_command
+from detection.inference_switches import Switches, open_switched
 
 if TYPE_CHECKING:
     from backbones.running.progress import Progress
@@ -30,7 +31,7 @@ SAYING = 10.0  # seconds between two words on the rate
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictionOptions(CommandOptions):
+class PredictionOptions(Switches):
     """Which model, on what, and what comes out."""
 
     inputs: tuple[str, ...] = option(
@@ -42,6 +43,8 @@ class PredictionOptions(CommandOptions):
     every: int = option(1, "look at each so many-th frame of videos", group="data")
     fps: float | None = option(None, "look at most at so many frames of a second", group="data")
     model: str = option("", "a run folder, a .safetensors or an .onnx file", group="model")
+    ensemble: str | None = option(None, "further trained models, with commas between them", group="model",
+                                  metavar="B,C")  # fmt: skip
     threshold: float | None = option(None, "least score; by default each class's own, if the model has them, or 0.5",
                                      group="model")  # fmt: skip
     classes: str | None = option(None, "find these only, with commas between them", group="model", metavar="A,B")
@@ -84,7 +87,6 @@ def run(options: PredictionOptions) -> None:
     from backbones.running.command_line import Interrupted
     from backbones.running.interrupts import noticing_interrupts
     from backbones.running.progress import progress, start_logging
-    from deploy.models import open_detector
     from detection.prediction.copies import Copies
     from detection.prediction.listings import Labelling, open_listings, read_image_ids
     from detection.prediction.running import Outcome, Prediction, Settings
@@ -100,7 +102,9 @@ def run(options: PredictionOptions) -> None:
         raise InputError(f"--output {output}: is a file; name a folder")
     sources, outcome.faults[:] = find_sources(options.inputs, options.list, output)
     ids = read_image_ids(Path(options.coco_images), sources) if options.coco_images else None
-    detector = open_detector(options.model, options.device, options.precision)
+    models = [options.model, *(options.ensemble.split(",") if options.ensemble else [])]
+    switches = replace(options, max_detections=None)  # also of exported models: the rest is left out behind them
+    detector = open_switched(models, switches, options.device, options.precision)
     thresholds = thresholds_by_class(detector.settings, options.threshold, options.classes)
     sampling = Sampling(options.every, options.fps)
     settings = Settings(thresholds, options.max_detections, options.batch_size, options.workers, sampling)

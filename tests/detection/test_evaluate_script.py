@@ -115,8 +115,8 @@ def test_switches_reach_the_detector(model: Path, data: Path, tmp_path: Path) ->
         (["--model", "a", "--results", "b.json"], "give --model"),
         (["--results", "b.json", "--store-thresholds"], "--store-thresholds: only with --model"),
         (["--results", "b.json"], "b.json: not JSON"),
-        (["--model", "a.onnx", "--refine", "--vote", "0.5"], "--refine, --vote: fixed in an exported model"),
-        (["--model", "a.onnx", "--store-thresholds"], "--store-thresholds: fixed in an exported model"),
+        (["--model", "a.onnx", "--refine", "--vote", "0.5"], "an exported model is fixed, so it cannot take --refine"),
+        (["--model", "a.onnx", "--store-thresholds"], "--store-thresholds: only with one trained model"),
     ],
 )
 def test_what_does_not_go_together_is_refused(
