@@ -7,7 +7,7 @@ from pathlib import Path
 
 from backbones.errors import InputError, did_you_mean
 from detection.data.annotations import DetectionData
-from detection.data.faults import Fault
+from detection.data.faults import Fault, refuse_faulty_files
 from detection.data.layouts import name_near
 from detection.data.names import HELP, NAMES
 
@@ -52,6 +52,28 @@ def read_dataset(
     if not root.is_dir():
         raise InputError(f"--dataset {name}: there is no such folder; name one, from where you are or from /")
     return _reader(layout)(root, split, classes, masks=masks)
+
+
+def read_checked(
+    name: str,
+    split: str,
+    classes: Sequence[str] | None = None,
+    *,
+    masks: bool = False,
+    data_dir: str | Path | None = None,
+) -> DetectionData:
+    """As ``read_dataset``, for what is to be trained on or scored: faults are mentioned or end here.
+
+    The headers of all pictures are looked at, so that a wrong size is told now and not in the middle of a run.
+
+    Raises:
+        InputError: as ``read_dataset`` does, or a file is missing, unreadable or of another size than annotated.
+    """
+    from detection.data.checking import check_pictures
+
+    data, faults = read_dataset(name, split, classes, masks=masks, data_dir=data_dir)
+    refuse_faulty_files([*faults, *check_pictures(data, decode=False)], name)
+    return data
 
 
 def _reader(layout: str) -> Reader:

@@ -120,6 +120,10 @@ def _class_names(root: Path, config: dict[str, Any]) -> dict[int, str]:
     pairs = enumerate(names) if isinstance(names, list) else names.items() if isinstance(names, dict) else ()
     found = {}
     for number, name in pairs:
+        if isinstance(name, bool):
+            raise InputError(
+                f"{root}: {source}: a class is named {name!r}; YAML takes yes, no, on and off so: quote it"
+            )
         if type(number) is not int or number < 0 or not isinstance(name, str | int | float):
             raise InputError(f"{root}: {source}: names must be a list of names, or names by numbers from 0")
         found[number] = str(name).strip()
