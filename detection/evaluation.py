@@ -165,9 +165,10 @@ def diagnose(found: Sequence[Detections], annotations: Annotations, thresholds: 
     Args:
         found: detections of each image, labelled as the annotations are.
         annotations: the ground truth.
-        thresholds: of each class, such as the detector's ``score_thresholds``; 0.5 by default.
+        thresholds: of each class, such as the detector's ``score_thresholds``; 0.5 where there are none.
     """
-    chosen = tuple(thresholds) or (DEFAULT,) * len(annotations.classes)
+    count = len(annotations.classes)
+    chosen = tuple(thresholds) if len(thresholds) == count else (DEFAULT,) * count
     return Diagnosis(break_down(found, annotations), confusion_matrix(found, annotations, chosen), chosen)
 
 

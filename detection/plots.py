@@ -54,7 +54,7 @@ def class_curves(evaluation: Evaluation) -> list[Any]:
             if marks.best.f1 > 0:
                 axis.plot(marks.best.recall, marks.best.precision, "o", color=line.get_color(), markersize=5)
         axis.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.02))
-        axis.legend(frameon=False, fontsize=8, loc="lower left", title="class, AP50", title_fontsize=8)
+        axis.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1), title="class, AP50")
         figures.append(figure)
     return figures
 

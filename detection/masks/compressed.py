@@ -1,4 +1,4 @@
-"""Masks of one picture as COCO's compressed text: a tenth of the memory of run lengths. Numpy only."""
+"""Masks of one picture as COCO's compressed text: an eighth of the memory of run lengths. Numpy only."""
 
 from __future__ import annotations
 
