@@ -34,6 +34,39 @@ def test_anchors_are_torchvisions() -> None:
     assert grid.per_position == 3
 
 
+class _Anchors(torch.nn.Module):
+    """Of maps of a picture, as exported graphs make them."""
+
+    strides = (4, 8, 16, 32, 64)
+
+    def __init__(self) -> None:
+        super().__init__()
+        sizes = ((32,), (64,), (128,), (256,), (512,))
+        self.grid = AnchorGrid(AnchorSettings(sizes, whole_strides=True), self.strides)
+
+    def forward(self, picture: torch.Tensor) -> list[torch.Tensor]:
+        maps = [picture[:, :, ::stride, ::stride] for stride in self.strides]
+        return self.grid(maps)
+
+
+@pytest.mark.parametrize("size", [(800, 1344), (160, 224), (608, 96), (128, 256)])
+def test_whole_strides_are_torchvisions(size: tuple[int, int]) -> None:
+    """Where the coarsest map's sides do not divide the picture's, torchvision moves its anchors together."""
+    ours = _Anchors()
+    picture = torch.zeros(1, 3, *size)
+    maps = [picture[:, :, ::stride, ::stride] for stride in ours.strides]
+    generator = AnchorGenerator(((32,), (64,), (128,), (256,), (512,)), ((0.5, 1.0, 2.0),) * 5)
+    assert torch.equal(torch.cat(ours(picture)), generator(ImageList(picture, [size]), maps)[0])
+
+
+def test_whole_strides_follow_the_size_in_an_exported_graph() -> None:
+    height, width = torch.export.Dim("height", min=1, max=50), torch.export.Dim("width", min=1, max=50)
+    shapes = {"picture": {2: 32 * height, 3: 32 * width}}
+    graph = torch.export.export(_Anchors(), (torch.zeros(1, 3, 160, 192),), dynamic_shapes=shapes).module()
+    other = torch.zeros(1, 3, 224, 96)
+    assert torch.equal(torch.cat(graph(other)), torch.cat(_Anchors()(other)))
+
+
 def test_an_anchors_number_does_not_depend_on_padding() -> None:
     grid = AnchorGrid(AnchorSettings(((32, 64),), (1.0,)), (8,))
     small, large = (grid.identities([torch.zeros(1, 1, *shape)]) for shape in ((3, 4), (5, 9)))

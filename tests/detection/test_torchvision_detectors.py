@@ -36,9 +36,6 @@ from tests.detection.builders import random_targets
 from tests.detection.torchvision_twin import KINDS, build_theirs, freeze, make_twins, their_detections
 
 Losses = dict[str, Tensor]
-BUILDERS = dict(
-    zip(KINDS, ("fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2", "maskrcnn_resnet50_fpn"), strict=True)
-)
 SHORTER = 160
 
 
@@ -169,7 +166,7 @@ def converted(state: dict[str, Tensor], facts: Facts = Facts()) -> ForeignDetect
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_builders_detectors_load(kind: str) -> None:
     with torch.device("meta"):
-        theirs = get_model(BUILDERS[kind], weights=None, weights_backbone=None).state_dict()
+        theirs = get_model(KINDS[kind], weights=None, weights_backbone=None).state_dict()
     twin = on_no_device(kind)
     counters = {name for name in theirs if name.endswith("num_batches_tracked")}
     assert {name: v.shape for name, v in theirs.items() if name not in counters - twin.keys()} == {

@@ -27,8 +27,12 @@ from detection.weights.contract import Facts
 from detection.weights.torchvision_layout import TORCHVISION_DETECTORS
 from tests.detection.spread_outputs import spread_outputs
 
-KINDS = ("faster", "faster_v2", "mask")
-"""``fasterrcnn_resnet50_fpn``, its ``_v2`` and ``maskrcnn_resnet50_fpn``."""
+KINDS = {
+    "faster": "fasterrcnn_resnet50_fpn",
+    "faster_v2": "fasterrcnn_resnet50_fpn_v2",
+    "mask": "maskrcnn_resnet50_fpn",
+}
+"""And torchvision's builders of them."""
 NEVER = -20.0
 """A bias as training leaves it where no object ever has the class."""
 
