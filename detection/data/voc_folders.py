@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,12 +70,12 @@ def find_voc(root: Path, split: str, masks: bool = False) -> VocFiles:
     annotations = _xml_folder(base)
     if annotations is None:
         raise refused(root, "voc", "folder Annotations")
-    xml = _by_stem(annotations, (".xml",))
+    xml = by_stem(annotations, (".xml",))
     listed = None if own else _listed(root, split, masks, xml)
     made = listed is None and not own
     stems = tuple(seeded_split(list(xml), split)) if made else listed or tuple(xml)
     pictures = _picture_folder(root, base, annotations)
-    return VocFiles(root, annotations, pictures, stems, made, xml, _by_stem(pictures, SUFFIXES))
+    return VocFiles(root, annotations, pictures, stems, made, xml, by_stem(pictures, SUFFIXES))
 
 
 def _split_folders(root: Path) -> dict[str, Path]:
@@ -91,18 +92,19 @@ def _xml_folder(base: Path) -> Path | None:
     if "Annotations" in names:
         return base / "Annotations"
     folders = (base, *(base / name for name in names if (base / name).is_dir()))
-    return next((folder for folder in folders if _by_stem(folder, (".xml",))), None)
+    return next((folder for folder in folders if by_stem(folder, (".xml",))), None)
 
 
 def _picture_folder(root: Path, base: Path, annotations: Path) -> Path:
     folders = (*(base / name for name in PICTURES), annotations, base)
     for folder in folders:
-        if folder.is_dir() and (folder.name == PICTURES[0] or _by_stem(folder, SUFFIXES)):
+        if folder.is_dir() and (folder.name == PICTURES[0] or by_stem(folder, SUFFIXES)):
             return folder
     raise refused(root, "voc", f"folder {PICTURES[0]}")
 
 
-def _by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, str]:
+def by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, str]:
+    """The names of a folder's files with these endings, by what stands before the ending."""
     names = sorted(path.name for path in folder.iterdir() if path.name.lower().endswith(suffixes))
     return {name.rpartition(".")[0]: name for name in names}
 
@@ -112,8 +114,20 @@ def _listed(root: Path, split: str, masks: bool, xml: dict[str, str]) -> tuple[s
     lists = root / "ImageSets" / "Main"
     if masks and (root / "ImageSets" / "Segmentation").is_dir():
         lists = root / "ImageSets" / "Segmentation"
-    if not lists.is_dir():
-        return None
+    return read_list(lists, split, xml) if lists.is_dir() else None
+
+
+def read_list(lists: Path, split: str, known: Container[str] = ()) -> tuple[str, ...]:
+    """The names in ``SPLIT.txt``, without endings.
+
+    Args:
+        lists: a folder of ``ImageSets``.
+        split: such as ``train``.
+        known: names that may have spaces; of other lines the first word is taken.
+
+    Raises:
+        InputError: there is no such list, or it is no text.
+    """
     path = next((lists / f"{word}.txt" for word in words_for(split) if (lists / f"{word}.txt").exists()), None)
     if path is None:
         there = sorted(item.stem for item in lists.glob("*.txt") if "_" not in item.stem)  # cat_train lists one class
@@ -124,5 +138,5 @@ def _listed(root: Path, split: str, masks: bool, xml: dict[str, str]) -> tuple[s
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as a list of names ({error})") from error
-    names = (line.strip() if line.strip() in xml else line.split()[0] for line in lines if line.strip())
+    names = (line.strip() if line.strip() in known else line.split()[0] for line in lines if line.strip())
     return tuple(name.rpartition(".")[0] if name.lower().endswith((*SUFFIXES, ".xml")) else name for name in names)

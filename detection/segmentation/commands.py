@@ -34,6 +34,7 @@ def evaluate_model(
     dataset: str,
     split: str,
     *,
+    data_dir: str | None = None,
     batch_size: int = 4,
     device: str = "auto",
     precision: str = "fp32",
@@ -47,8 +48,8 @@ def evaluate_model(
         start_logging(quiet)
         warn_of_emulation(place, precision)
         segmenter = _load(model, str(place), precision)
-        data, faults = read_segmentation(dataset, split, segmenter.classes)
-        refuse_faulty_labels(faults)
+        data, faults = read_segmentation(dataset, split, segmenter.classes, data_dir=data_dir)
+        refuse_faulty_labels(faults, dataset)
         with progress("segmenting", len(distributed.share_of(len(data))), quiet=quiet) as bar:
             marks = evaluate_segmenter(segmenter.predict_each, data, batch_size, bar.advance)
         if not distributed.is_main():

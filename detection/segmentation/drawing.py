@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from backbones.images import Labels, Picture
 from backbones.running.atomic_write import atomic_path
-from detection.segmentation.label_names import palette
 from detection.segmentation.settings import IGNORED
 
 _STRENGTH = 0.55
@@ -53,3 +53,13 @@ def _write_legend(draw: ImageDraw.ImageDraw, rows: Sequence[tuple[str, tuple[int
         top = row * (size + 5)
         draw.rectangle((0, top, draw.textlength(name, font) + 5, top + size + 4), fill=tuple(map(int, colour)))
         draw.text((3, top + 1), name, fill="white", font=font, stroke_width=1, stroke_fill="black")
+
+
+def palette() -> NDArray[np.uint8]:
+    """VOC's colours, [256, 3]: the bits of a label, three by three, become the highest bits of red, green and blue."""
+    labels = np.arange(256)
+    colours = np.zeros((256, 3), np.int64)
+    for place in range(8):
+        for channel in range(3):
+            colours[:, channel] |= (labels >> (3 * place + channel) & 1) << (7 - place)
+    return colours.astype(np.uint8)

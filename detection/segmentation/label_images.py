@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backbones.data.splits import seeded_split
-from backbones.errors import InputError, did_you_mean
+from backbones.errors import InputError
 from backbones.images import SUFFIXES, Labels, read_labels, read_size
 from detection.data.annotations import AnnotationBuilder, DetectionData, PictureFiles
 from detection.data.faults import Fault
-from detection.segmentation.label_names import VOC_CLASSES
+from detection.data.voc_folders import PICTURES, by_stem, read_list
+from detection.segmentation.label_names import VOC_LABELS
 from detection.segmentation.labelled_images import SegmentationData
 from detection.segmentation.settings import IGNORED, MOST_CLASSES
 
@@ -62,12 +63,18 @@ def read_label_images(
     if not folder.is_dir():
         raise InputError(f"{root}: there are no label images (no folder {FOLDER})")
     names = _class_names(root)
-    pictures = root / "JPEGImages"
-    there = {path.stem: path.name for path in sorted(pictures.glob("*")) if path.suffix.lower() in SUFFIXES}
+    pictures = next((root / name for name in PICTURES if (root / name).is_dir()), root / PICTURES[0])
+    if not pictures.is_dir():
+        raise InputError(f"{root}: there are no pictures (no folder {PICTURES[0]})")
+    there = by_stem(pictures, SUFFIXES)
+    label_files = by_stem(folder, (".png",))
+    lists = root / "ImageSets" / "Segmentation"
+    made = not lists.is_dir()
+    chosen = seeded_split(list(label_files), split) if made else read_list(lists, split, label_files)
     builder = AnnotationBuilder(names[1:])
     stems, faults = [], []
     found = np.zeros(256, bool)
-    for number, stem in enumerate(_split_stems(root, split), start=1):
+    for number, stem in enumerate(chosen, start=1):
         try:
             labels = _checked(folder / f"{stem}.png", pictures, there.get(stem), len(names))
         except InputError as error:
@@ -77,7 +84,7 @@ def read_label_images(
         stems.append(stem)
         builder.add_image(there[stem], number, (labels.shape[0], labels.shape[1]))
     annotations = builder.build()
-    images = DetectionData(f"voc:{root.name}", annotations, PictureFiles(pictures, annotations))
+    images = DetectionData(f"voc:{root.name}", annotations, PictureFiles(pictures, annotations), made_split=made)
     ordered = names if classes is None else tuple(classes)
     return SegmentationData(images, LabelFiles(folder, stems, _table(names, ordered, found)), ordered), faults
 
@@ -85,7 +92,7 @@ def read_label_images(
 def _class_names(root: Path) -> tuple[str, ...]:
     path = root / NAMES_FILE
     if not path.exists():
-        return VOC_CLASSES
+        return VOC_LABELS
     try:
         names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
     except UnicodeDecodeError as error:
@@ -93,17 +100,6 @@ def _class_names(root: Path) -> tuple[str, ...]:
     if not 2 <= len(names) <= MOST_CLASSES or len(set(names)) < len(names):
         raise InputError(f"{path}: needs 2 to {MOST_CLASSES} different names, a line each, the background first")
     return names
-
-
-def _split_stems(root: Path, split: str) -> list[str]:
-    lists = root / "ImageSets" / "Segmentation"
-    if not lists.is_dir():
-        return seeded_split(sorted(path.stem for path in (root / FOLDER).glob("*.png")), split)
-    path = lists / f"{split}.txt"
-    if not path.exists():
-        there = sorted(item.stem for item in lists.glob("*.txt"))
-        raise InputError(f"{path}: no such split{did_you_mean(split, there)}; there are {', '.join(there)}")
-    return [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 def _checked(path: Path, pictures: Path, picture: str | None, classes: int) -> Labels:
@@ -114,7 +110,7 @@ def _checked(path: Path, pictures: Path, picture: str | None, classes: int) -> L
     """
     labels = read_labels(path)
     if picture is None:
-        raise InputError(f"{path}: no picture JPEGImages/{path.stem}.jpg")
+        raise InputError(f"{path}: no picture {pictures.name}/{path.stem}.jpg")
     if labels.shape not in (sizes := read_size(pictures / picture)):
         shown, own = (f"{width} x {height}" for height, width in (sizes[0], labels.shape))
         raise InputError(f"{path}: {own} pixels, but its picture has {shown}")

@@ -10,6 +10,7 @@ from typing import Any
 from backbones.errors import InputError, did_you_mean
 from backbones.running.command_line import CommandOptions, option
 from backbones.variants import list_backbones
+from detection.data.names import default_splits
 from detection.segmentation.recipes import RECIPES
 from detection.segmentation.settings import SegmenterSettings
 
@@ -21,10 +22,16 @@ class SegmentationOptions(CommandOptions):
     """Everything that decides the training of a segmenter. ``None`` means: as the recipe says."""
 
     dataset: str = option(
-        "digits", "voc:DIR (label images), coco:DIR (classes painted from masks) or digits", group="data"
+        "digits", "voc2007, voc2012, voc:DIR (label images); digits, coco, coco2014, coco:DIR (painted from masks)",
+        group="data",
+    )  # fmt: skip
+    split: str | None = option(None, "what to train on; by default train, or as the named set calls it", group="data")
+    val_split: str | None = option(
+        None, "what to choose the best weights by; 'none' keeps the last; by default val", group="data"
     )
-    split: str = option("train", "what to train on", group="data")
-    val_split: str = option("val", "what to choose the best weights by; 'none' keeps the last", group="data")
+    data_dir: str | None = option(None, "where named sets lie (by default $DATA_DIR or data)", group="data",
+                                  metavar="DIR")  # fmt: skip
+    download: bool = option(False, "fetch a named set with a public address", group="data")
     workers: int = option(-1, "processes that read images; -1 chooses", group="data")
 
     head: str = option(HEAD, "fcn: a class for every pixel", group="model", choices=(HEAD,))
@@ -99,7 +106,10 @@ def resolve(options: SegmentationOptions, initial: SegmenterSettings | None = No
         raise InputError(
             f"no recipe is named {recipe!r}{did_you_mean(recipe, RECIPES)}; there are {', '.join(RECIPES)}"
         )
-    options = dataclasses.replace(options, recipe=recipe)
+    train, val = default_splits(options.dataset)
+    options = dataclasses.replace(
+        options, recipe=recipe, split=options.split or train, val_split=options.val_split or val
+    )
     for values in (_settled_by(options, initial), RECIPES[recipe]):
         filled = {name: value for name, value in values.items() if getattr(options, name) is None}
         options = dataclasses.replace(options, **filled)

@@ -16,6 +16,8 @@ from backbones.running.progress import start_logging
 from backbones.running.resuming import open_run, options_of_run
 from backbones.running.run_folder import RunFolder
 from backbones.running.training_loop import Pace, run_jobs
+from detection.data.archives import download_dataset
+from detection.data.splits import write_splits
 from detection.segmentation.building import load_segmenter
 from detection.segmentation.datasets import read_segmentation, refuse_faulty_labels
 from detection.segmentation.evaluation import evaluate_segmenter
@@ -61,6 +63,9 @@ def train(options: SegmentationOptions) -> Path:
             logger.info("going on after iteration %d of %s", state.step, options.iterations)
         if distributed.is_main():
             run.rewind(state.step)
+            write_splits(
+                run.path, {str(options.split): data.images, str(options.val_split): val.images if val else None}
+            )
         job = SegmentationJob(options, state, data, val, run, device)
         _announce(options, job, run)
         resume = f"python detection/train.py --resume {run.path}"
@@ -72,14 +77,17 @@ def train(options: SegmentationOptions) -> Path:
 
 def read_splits(options: SegmentationOptions) -> tuple[SegmentationData, SegmentationData | None]:
     """Both splits, after the data check."""
-    data, faults = read_segmentation(options.dataset, options.split)
-    refuse_faulty_labels(faults)
+    assert options.split is not None and options.val_split is not None
+    if options.download:
+        download_dataset(options.dataset, options.data_dir)
+    data, faults = read_segmentation(options.dataset, options.split, data_dir=options.data_dir)
+    refuse_faulty_labels(faults, options.dataset)
     if not len(data):
         raise InputError(f"{options.dataset}: split {options.split} has no image to learn from")
     if options.val_split == "none":
         return data, None
-    val, faults = read_segmentation(options.dataset, options.val_split, data.classes)
-    refuse_faulty_labels(faults)
+    val, faults = read_segmentation(options.dataset, options.val_split, data.classes, data_dir=options.data_dir)
+    refuse_faulty_labels(faults, options.dataset)
     return data, val
 
 

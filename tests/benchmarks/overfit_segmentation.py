@@ -27,7 +27,7 @@ from detection.segmentation.labelled_images import SegmentationData
 from detection.segmentation.options import SegmentationOptions
 from tests.benchmarks.overfit import chosen_images
 
-MIOU, SIDE, STRIDE = 0.8, 240, 8
+MIOU, SIDE, CROP, STRIDE = 0.8, 160, 224, 8
 
 
 def main() -> int:
@@ -40,7 +40,7 @@ def main() -> int:
         run = training.train(
             SegmentationOptions(
                 dataset=options.dataset, backbone="resnet18", weights=options.weights, recipe="quick",
-                output_stride=STRIDE, crop=320, shorter=SIDE, scales=(1.0, 1.0), iterations=options.iterations,
+                output_stride=STRIDE, crop=CROP, shorter=SIDE, scales=(1.0, 1.0), iterations=options.iterations,
                 learning_rate=options.learning_rate, evaluate_every=options.iterations, output=f"{folder}/run",
             )
         )  # fmt: skip

@@ -19,9 +19,9 @@ from detection.data.digits import compose_scene
 from detection.segmentation.batches import TrainingCrops, cut
 from detection.segmentation.crops import Crop, CropPlanner
 from detection.segmentation.datasets import read_segmentation, refuse_faulty_labels
-from detection.segmentation.drawing import save_labels
+from detection.segmentation.drawing import palette, save_labels
 from detection.segmentation.label_images import read_label_images
-from detection.segmentation.label_names import VOC_CLASSES, palette
+from detection.segmentation.label_names import VOC_LABELS
 from detection.segmentation.painting import paint_labels, painted
 from detection.segmentation.settings import IGNORED
 from tests.detection.segmentation.builders import CLASSES, few_scenes, scene, write_label_folder
@@ -126,7 +126,17 @@ def test_without_lists_a_split_is_made_and_without_names_they_are_vocs(tmp_path:
     folder = write_label_folder(tmp_path / "v", {f"p{n}": scene(n) for n in range(12)})
     parts = [read_label_images(folder, split)[0] for split in ("train", "val")]
     assert sum(len(part) for part in parts) == 12
-    assert parts[0].classes == VOC_CLASSES
+    assert parts[0].classes == VOC_LABELS
+
+
+def test_named_sets_have_label_images(tmp_path: Path) -> None:
+    folder = write_label_folder(tmp_path / "VOCdevkit/VOC2012", {f"p{n}": scene(n) for n in range(12)})
+    (folder / "Annotations").mkdir()
+    parts = [read_segmentation("voc2012", split, data_dir=tmp_path)[0] for split in ("train", "val")]
+    assert sum(len(part) for part in parts) == 12
+    assert parts[0].images.made_split
+    with pytest.raises(InputError, match="VOC 2007 is not in"):
+        read_segmentation("voc2007", "train", data_dir=tmp_path)
 
 
 def test_label_images_may_be_grey_or_have_few_bits(tmp_path: Path) -> None:
@@ -162,7 +172,7 @@ def test_every_faulty_file_is_named(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert told["p4.png"] == "no picture JPEGImages/p4.jpg"
     assert told["gone.png"] == "no such file"
     with pytest.raises(InputError, match=r"p0\.png: its pixels are RGB.*, and 5 more; mend or remove them"):
-        refuse_faulty_labels(faults)
+        refuse_faulty_labels(faults, "voc:V")
     assert caplog.text.count("SegmentationClass/") == 6
 
 

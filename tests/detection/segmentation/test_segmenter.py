@@ -21,7 +21,7 @@ from detection.building import load_detector
 from detection.segmentation.building import build_segmenter, load_segmenter, save_segmenter
 from detection.segmentation.fcn import AUXILIARY_WEIGHT, enlarge, pixel_loss
 from detection.segmentation.job import PixelLosses
-from detection.segmentation.label_names import VOC_CLASSES
+from detection.segmentation.label_names import VOC_LABELS
 from detection.segmentation.settings import IGNORED, SegmenterSettings
 from detection.segmentation.targets import SegmentationTargets
 from tests.detection.segmentation.builders import CLASSES, scene, small_segmenter
@@ -46,7 +46,7 @@ def test_torchvisions_weights_give_torchvisions_outputs(
     with caplog.at_level("INFO", "shortcut"):
         ours = load_segmenter(tmp_path / "theirs.pth")
     assert "8 tensors of an auxiliary head, which only training uses, left out" in caplog.text
-    assert (ours.settings.backbone, ours.classes) == (f"resnet{depth}_v15", VOC_CLASSES)
+    assert (ours.settings.backbone, ours.classes) == (f"resnet{depth}_v15", VOC_LABELS)
     pixels = torch.randint(0, 256, (1, 3, 65, 90), dtype=torch.uint8)
     mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]).reshape(2, 3, 1, 1)
     sizes = torch.tensor([[65, 90]])

@@ -19,7 +19,8 @@ from detection.segmentation import job
 from detection.segmentation.building import load_segmenter, save_segmenter
 from detection.segmentation.command import asks_for_segmentation
 from detection.segmentation.commands import evaluate_model, is_segmenter, predict_files
-from detection.segmentation.label_names import VOC_CLASSES, palette
+from detection.segmentation.drawing import palette
+from detection.segmentation.label_names import VOC_LABELS
 from detection.segmentation.options import SegmentationOptions, resolve
 from detection.segmentation.prediction import predict_segmentation_files
 from detection.segmentation.recipes import RECIPES
@@ -36,7 +37,7 @@ SMALL = {
 
 @pytest.fixture
 def scenes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("detection.segmentation.training.read_segmentation", lambda *_: (few_scenes(), []))
+    monkeypatch.setattr("detection.segmentation.training.read_segmentation", lambda *_, **__: (few_scenes(), []))
 
 
 def untimed(run: Path) -> list[dict[str, object]]:
@@ -207,7 +208,7 @@ def test_misspelt_flags_are_wrong_usage(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_files_become_label_images_and_coloured_copies(tmp_path: Path) -> None:
-    segmenter = small_segmenter(classes=VOC_CLASSES)
+    segmenter = small_segmenter(classes=VOC_LABELS)
     for name, size in (("a.png", (60, 90)), ("b.png", (64, 64))):
         Image.fromarray(scene(1, size)[0]).save(tmp_path / name)
     (tmp_path / "broken.png").write_bytes(b"nothing")
@@ -221,7 +222,7 @@ def test_files_become_label_images_and_coloured_copies(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(stored.convert("RGB")), palette()[found.labels.numpy()])
     assert Image.open(tmp_path / "out/in/a.png").size == (90, 60)
     listing = json.loads((tmp_path / "out/segmentation.json").read_text())
-    assert listing["classes"] == list(VOC_CLASSES)
+    assert listing["classes"] == list(VOC_LABELS)
     assert [entry["labels"] for entry in listing["pictures"]] == ["labels/in/a.png", "labels/in/b.png"]
     for entry in listing["pictures"]:
         assert sum(entry["shares"].values()) == pytest.approx(1, abs=1e-4)
