@@ -40,6 +40,8 @@ def main() -> None:
     height, width = options.size
     theirs, ours = make_twins(50, classes=90, size=min(height, width))
     theirs, ours = theirs.to(device), ours.to(device)
+    if options.channels_last:
+        theirs = theirs.to(memory_format=torch.channels_last)
     images = torch.randint(0, 256, (options.batch, 3, height, width), dtype=torch.uint8, device=device)
     padded = pad(images)
     boxes = make_boxes(options.batch, height, width).to(device)
@@ -102,6 +104,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"), help="ours")
     parser.add_argument("--their-precision", default="fp32", choices=("fp32", "bf16"), help="torchvision's")
     parser.add_argument("--compile", action="store_true", help="ours as one compiled graph")
+    parser.add_argument("--channels-last", action="store_true", help="torchvision's too; ours always is")
     parser.add_argument("--output", help="write a JSON file")
     return parser.parse_args()
 
@@ -133,18 +136,23 @@ def step(loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
 def compare(
     ours: Callable[[], None], theirs: Callable[[], None], pairs: int, device: torch.device
 ) -> dict[str, dict[str, float]]:
-    """One warm-up of each, then pairs."""
+    """One warm-up of each, then pairs. On a GPU also the peak of its memory, in GiB."""
     seconds: dict[str, list[float]] = {"ours": [], "torchvision": []}
+    peak: dict[str, list[float]] = {"ours GiB": [], "torchvision GiB": []}
     for round_ in range(pairs + 1):
         for name, function in (("ours", ours), ("torchvision", theirs)):
+            if device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats()
             begun = time.perf_counter()
             function()
             if device.type == "cuda":
                 torch.cuda.synchronize()
+                peak[f"{name} GiB"].append(torch.cuda.max_memory_allocated() / 2**30)
             if round_:
                 seconds[name].append(time.perf_counter() - begun)
     ratios = [a / b for a, b in zip(seconds["ours"], seconds["torchvision"], strict=True)]
-    return {name: spread(values) for name, values in {**seconds, "ratio": ratios}.items()}
+    measured = {**seconds, "ratio": ratios, **{name: values for name, values in peak.items() if values}}
+    return {name: spread(values) for name, values in measured.items()}
 
 
 def spread(values: list[float]) -> dict[str, float]:
