@@ -54,6 +54,12 @@ def test_a_run_leaves_a_whole_folder(scenes: None, tmp_path: Path) -> None:
     detector = load_detector(run)
     assert detector.classes == ("a", "b", "c")
     assert detector.settings.head == "fpn"
+    thresholds = [metrics["classes"][name]["threshold"] for name in detector.classes]
+    assert list(detector.settings.score_thresholds) == thresholds
+    log = (run / "log.txt").read_text()
+    for command in ("evaluate.py --model {0} --dataset digits --split val", "predict.py --model {0} PICTURES",
+                    "export.py --model {0} --format onnx"):  # fmt: skip
+        assert command.format(run) in log
 
 
 @pytest.mark.parametrize(

@@ -182,8 +182,7 @@ def test_impossible_options_are_refused(wrong: dict[str, Any], message: str) -> 
 
 TABLE = (
     "| recipe, head | network | images | batch | rate for 16 | falls at | decay | shorter sides; test, longest "
-    "| anchors | pooling | proposals: training, testing | regions |\n"
-    "|---|---|---|---|---|---|---|---|---|---|---|---|\n"
+    "| anchors | pooling | proposals: training, testing | regions |\n" + "|---" * 12 + "|\n"
 )
 
 
