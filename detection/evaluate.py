@@ -129,19 +129,17 @@ def _read_data(options: EvaluationOptions, masks: bool) -> DetectionData:
     """The split, with masks if they are wanted; data without any is read for its boxes, unless ``--masks`` is given."""
     from backbones.errors import InputError
     from backbones.running.progress import logger
-    from detection.data.datasets import read_dataset
-    from detection.data.faults import refuse_faulty_files
+    from detection.data.datasets import read_checked
 
     masks = masks if options.masks is None else options.masks
     try:
-        data, faults = read_dataset(options.dataset, options.split, masks=masks, data_dir=options.data_dir)
+        return read_checked(options.dataset, options.split, masks=masks, data_dir=options.data_dir)
     except InputError as error:
         if not masks or options.masks:
             raise
-        data, faults = read_dataset(options.dataset, options.split, data_dir=options.data_dir)
+        data = read_checked(options.dataset, options.split, data_dir=options.data_dir)
         logger.warning("masks are not scored: %s", error)
-    refuse_faulty_files(faults, options.dataset)
-    return data
+        return data
 
 
 def _print(options: EvaluationOptions, evaluation: Evaluation, diagnosis: Diagnosis) -> None:

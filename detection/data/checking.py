@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -61,7 +61,10 @@ def describe_classes(splits: Mapping[str, Annotations]) -> list[str]:
 
 
 def check_pictures(
-    data: DetectionData, decode: bool = True, advance: Callable[[], object] = lambda: None
+    data: DetectionData,
+    decode: bool = True,
+    advance: Callable[[], object] = lambda: None,
+    images: Sequence[int] | None = None,
 ) -> list[Fault]:
     """Pictures that cannot be read, or have another size than annotated.
 
@@ -69,6 +72,7 @@ def check_pictures(
         data: a split.
         decode: read all of each picture, which finds truncated ones; otherwise its header.
         advance: called after each picture.
+        images: the places of those to look at; by default all.
     """
     pictures = data.pictures
     if not decode and not isinstance(pictures, PictureFiles):
@@ -87,7 +91,7 @@ def check_pictures(
 
     faults = []
     with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
-        for fault in pool.map(fault_of, range(len(data))):
+        for fault in pool.map(fault_of, range(len(data)) if images is None else images):
             advance()
             if fault is not None:
                 faults.append(fault)

@@ -64,15 +64,17 @@ def read_checked(
 ) -> DetectionData:
     """As ``read_dataset``, for what is to be trained on or scored: faults are mentioned or end here.
 
-    The headers of all pictures are looked at, so that a wrong size is told now and not in the middle of a run.
+    The headers of all pictures are looked at, so that a wrong size is told before a run and not in it; of several
+    processes each looks at its share.
 
     Raises:
         InputError: as ``read_dataset`` does, or a file is missing, unreadable or of another size than annotated.
     """
+    from backbones.running.distributed import share_of
     from detection.data.checking import check_pictures
 
     data, faults = read_dataset(name, split, classes, masks=masks, data_dir=data_dir)
-    refuse_faulty_files([*faults, *check_pictures(data, decode=False)], name)
+    refuse_faulty_files([*faults, *check_pictures(data, decode=False, images=share_of(len(data)))], name)
     return data
 
 

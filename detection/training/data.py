@@ -16,8 +16,7 @@ from backbones.running.workers import choose_workers
 from detection.data.annotations import DetectionData
 from detection.data.archives import download_dataset
 from detection.data.batches import Batch, TrainingBatches
-from detection.data.datasets import read_dataset
-from detection.data.faults import refuse_faulty_files
+from detection.data.datasets import read_checked
 from detection.data.plan import BatchPlanner
 from detection.training.options import TrainingOptions
 
@@ -37,17 +36,14 @@ def read_splits(options: TrainingOptions) -> tuple[DetectionData, DetectionData 
             download_dataset(options.dataset, options.data_dir)
         distributed.barrier()
     known: dict[str, Any] = {"masks": options.masks, "data_dir": options.data_dir}
-    data, faults = read_dataset(options.dataset, options.split, **known)
-    refuse_faulty_files(faults, options.dataset)
+    data = read_checked(options.dataset, options.split, **known)
     if not len(data.annotations.objects.labels):
         raise InputError(f"{options.dataset}: split {options.split} has no object to learn from")
     if options.masks and data.annotations.objects.masks is None:
         raise InputError(f"--masks: {options.dataset} has boxes only; leave --masks out")
     if options.val_split == "none":
         return data, None
-    val, faults = read_dataset(options.dataset, options.val_split, data.annotations.classes, **known)
-    refuse_faulty_files(faults, options.dataset)
-    return data, val
+    return data, read_checked(options.dataset, options.val_split, data.annotations.classes, **known)
 
 
 def make_loader(options: TrainingOptions, data: DetectionData, step: int, device: torch.device) -> Iterable[Batch]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 from PIL import Image
 from pycocotools import mask as rle
 
+from backbones.errors import InputError
 from detection import check
 from detection.data.annotations import AnnotationBuilder, DetectionData
 from detection.data.checking import check_pictures, describe, describe_classes, likely_mistakes, repeated_pictures
+from detection.data.datasets import read_checked
 from detection.data.digit_files import write_voc
 from detection.data.voc import read_voc
 from tests.detection.builders import write_voc_folder
@@ -127,3 +130,14 @@ def test_the_command_tells_of_made_splits_and_missing_sets(tmp_path: Path, capsy
     assert f"COCO 2017 is not in {tmp_path}: expected coco with" in capsys.readouterr().err
     assert check.main(["--dataset", "digits", "--download"]) == 1
     assert "digits has no public address" in capsys.readouterr().err
+
+
+def test_what_is_used_is_checked_first(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("shortcut").propagate = True
+    folder = write_voc_folder(tmp_path, {f"p{n}": [("cat", (5, 5, 40, 45)), ("cat", (5, 5, 5, 5))] for n in range(20)})
+    assert len(read_checked(f"voc:{folder}", "train").annotations.objects.labels) > 9
+    assert "objects left out, the first: Annotations/p1.xml:1: cat: box (5, 5, 5, 5) has no area" in caplog.text
+    for number in range(20):
+        Image.new("RGB", (60, 64)).save(folder / f"JPEGImages/p{number}.png")
+    with pytest.raises(InputError, match=r"p1.png: 60 x 64 pixels, but its annotations say 64 x 64, and .* more; list"):
+        read_checked(f"voc:{folder}", "train")
