@@ -25,7 +25,10 @@ class ConversionOptions(CommandOptions):
     """What to read, and what its file does not say."""
 
     weights: str = option(
-        "", "torchvision://NAME, detectron2://NAME, or a .pth, .pkl or .safetensors file (.xz too)", group="model"
+        "",
+        "torchvision://NAME, detectron2://NAME, or a .pth, .pkl or .safetensors file (.xz too); or a model of ours, "
+        "to make it exportable",
+        group="model",
     )
     classes: tuple[str, ...] = option(
         (), "names in the order of the labels, where the file has others than COCO's", group="model"
@@ -51,16 +54,24 @@ def run(options: ConversionOptions) -> None:
 
     from backbones.errors import InputError
     from backbones.running.progress import start_logging
-    from detection.building import assemble, save_detector
-    from detection.weights import read_foreign_detector
+    from detection.building import assemble, load_detector, save_detector
+    from detection.weights import is_foreign, read_foreign_detector
     from detection.weights.exportable import exportable_settings
 
     if not options.weights or Path(options.output).suffix != ".safetensors":
         raise InputError("give --weights NAME-OR-FILE and --output FILE.safetensors")
     start_logging(options.quiet)
-    foreign = read_foreign_detector(options.weights, options.classes, options.norm_eps)
-    settings = exportable_settings(foreign.settings) if options.exportable else foreign.settings
-    save_detector(assemble(settings, foreign.tensors, foreign.origin), Path(options.output), origin=options.weights)
+    if is_foreign(options.weights):
+        foreign = read_foreign_detector(options.weights, options.classes, options.norm_eps)
+        detector = assemble(foreign.settings, foreign.tensors, foreign.origin)
+    elif options.classes or options.norm_eps is not None:
+        raise InputError(f"{options.weights}: is a model of this project, which says what --classes and --norm-eps say")
+    else:
+        detector = load_detector(options.weights)
+    if options.exportable:
+        detector.settings = exportable_settings(detector.settings)
+    save_detector(detector, Path(options.output), origin=options.weights)
+    settings = detector.settings
     shown = ", ".join(settings.classes[:3]) + (", ..." if len(settings.classes) > 3 else "")
     print(f"{options.output}: {settings.backbone} {settings.head}, {len(settings.classes)} classes ({shown})")
     print(f"next: python detection/predict.py --model {options.output} PICTURES")

@@ -42,7 +42,8 @@ class TrainingOptions(CommandOptions):
     )  # fmt: skip
     weights: str | None = option(
         None, "pretrained weights: a run folder, a file (.safetensors, .pth, .pkl, .xz), torchvision://NAME, "
-        "msra://NAME, or none", group="model", otherwise="the published ones; digits: none",
+        "msra://NAME, or none; a detector is taken whole, as by --init-from", group="model",
+        otherwise="the published ones; digits: none",
     )  # fmt: skip
     init_from: str | None = option(
         None, "a detector to start from: its design, and all that fits of its weights, classes by their names",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from detection.training.finishing import finish
 from detection.training.job import DetectionJob
 from detection.training.options import TrainingOptions, resolve
 from detection.training.preparing import prepare
+from detection.weights import is_detector
 
 logger = logging.getLogger("shortcut")
 
@@ -45,6 +47,8 @@ def train(options: TrainingOptions) -> Path:
         if options.resume:
             options = options_of_run(options, Path(options.resume))
             saved = _saved_state(Path(str(options.resume)))
+        if saved is None and options.weights and is_detector(options.weights):  # all of it, not its backbone alone
+            options = replace(options, init_from=options.init_from or options.weights, weights=None)
         if options.init_from and saved is None:
             initial = load_detector(options.init_from)
         if not options.resume:

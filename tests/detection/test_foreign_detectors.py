@@ -19,6 +19,8 @@ from backbones.weights.model_file import read_metadata
 from deploy.models import open_detector
 from detection.building import load_detector
 from detection.convert import main
+from detection.training.options import TrainingOptions
+from detection.training.run import train
 from detection.weights import is_detector, is_foreign, published, read_foreign_detector
 from detection.weights.class_names import VOC
 from detection.weights.contract import Facts
@@ -26,6 +28,7 @@ from detection.weights.exportable import exportable_settings
 from detection.weights.published import DETECTRON2, SCHEMES, TORCHVISION, Published, find_published
 from tests.detection.builders import small_detector
 from tests.detection.torchvision_twin import build_theirs, freeze
+from tests.detection.training_runs import few_scenes, small_run
 
 
 @pytest.fixture(scope="module")
@@ -190,6 +193,20 @@ def test_a_converted_file_predicts(file: Path, tmp_path: Path, capsys: pytest.Ca
     assert len(a) > 0
     assert np.array_equal(a.boxes, b.boxes)
     assert np.array_equal(a.scores, b.scores)
+
+
+def test_training_starts_from_it(
+    file: Path, state: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``--weights`` and ``--init-from`` alike: its design, and all weights but those of classes it does not know."""
+    monkeypatch.setattr("detection.data.digits.read_digits", few_scenes)
+    own = small_run(iterations=1, evaluate_every=1, learning_rate=1e-9, output=str(tmp_path / "run"))
+    own = {name: value for name, value in own.items() if name not in ("backbone", "channels", "vector")}
+    detector = load_detector(train(TrainingOptions(**{**own, "weights": str(file)})))
+    settings = detector.settings
+    assert (settings.backbone, settings.channels, settings.vector) == ("resnet18", 8, 1024)
+    assert (settings.pool.aligned, settings.anchors.whole_strides, settings.classes) == (False, True, ("a", "b", "c"))
+    assert torch.allclose(detector.rpn.deltas.weight, state["rpn.head.bbox_pred.weight"], atol=1e-6)
 
 
 @pytest.mark.parametrize(
