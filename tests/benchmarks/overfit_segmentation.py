@@ -40,7 +40,8 @@ def main() -> int:
         run = training.train(
             SegmentationOptions(
                 dataset=options.dataset, backbone="resnet18", weights=options.weights, recipe="quick",
-                output_stride=STRIDE, crop=CROP, shorter=SIDE, scales=(1.0, 1.0), warmup_images=20, iterations=options.iterations,
+                output_stride=STRIDE, crop=CROP, shorter=SIDE, scales=(1.0, 1.0), warmup_images=20,
+                iterations=options.iterations,
                 learning_rate=options.learning_rate, evaluate_every=options.iterations, output=f"{folder}/run",
             )
         )  # fmt: skip
