@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from backbones import freezing
 from backbones.batch_norm import freeze_batch_norm
@@ -142,20 +142,34 @@ def assemble(settings: DetectorSettings, tensors: dict[str, Tensor], origin: str
         InputError: tensors are missing, left over, or of another shape.
     """
     detector = build_detector(settings)
-    wanted, given = _weights(detector.state_dict()), _weights(tensors)
+    load_exactly(detector, tensors, origin)
+    return detector
+
+
+def load_exactly(model: nn.Module, tensors: dict[str, Tensor], origin: str) -> None:
+    """Give a model its weights, in place; each must find its place.
+
+    Args:
+        model: a detector or segmenter.
+        tensors, origin: as ``assemble`` takes them.
+
+    Raises:
+        InputError: tensors are missing, left over, or of another shape.
+    """
+    kind = type(model).__name__.lower()
+    wanted, given = _weights(model.state_dict()), _weights(tensors)
     missing, surplus = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
     if missing or surplus:
         raise InputError(
-            f"{origin}: does not fit this version's detectors: {len(missing)} tensors missing, "
+            f"{origin}: does not fit this version's {kind}s: {len(missing)} tensors missing, "
             f"{len(surplus)} left over ({', '.join([*missing, *surplus][:3])})"
         )
     for name, tensor in given.items():
         if tensor.shape != wanted[name].shape:
-            shapes = f"{list(tensor.shape)} in the file, {list(wanted[name].shape)} in the detector"
+            shapes = f"{list(tensor.shape)} in the file, {list(wanted[name].shape)} in the {kind}"
             raise InputError(f"{origin}: {name} has another shape: {shapes}")
-    detector.load_state_dict(tensors, strict=False)
+    model.load_state_dict(tensors, strict=False)
     logger.info("weights: %d of %d tensors from %s", len(given), len(wanted), origin)
-    return detector
 
 
 def _weights(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

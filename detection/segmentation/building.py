@@ -19,6 +19,7 @@ from backbones.running.run_folder import WEIGHTS
 from backbones.weights.file_content import read_content
 from backbones.weights.loading import load_weights, read_weights
 from backbones.weights.model_file import is_ours, read_model, write_model
+from detection.building import load_exactly
 from detection.segmentation.fcn import FCNHead
 from detection.segmentation.segmenter import Segmenter
 from detection.segmentation.settings import SegmenterSettings
@@ -81,25 +82,22 @@ def load_segmenter(source: str | Path, device: str = "cpu") -> Segmenter:
         InputError: the file is missing, damaged, or holds something else.
     """
     path = Path(source) / WEIGHTS if Path(source).is_dir() else Path(source)
-    settings, tensors, unread = _read(path)
+    settings, tensors = _read(path)
     segmenter = build_segmenter(settings)
-    missing, surplus = segmenter.load_state_dict(tensors, strict=False)
-    missing = [name for name in missing if not name.startswith("normalize.")]  # made from the settings
-    if missing or surplus:
-        raise InputError(
-            f"{path}: {len(missing)} tensors missing, {len(surplus)} left over; written by another version"
-        )
-    left = f"; {unread} tensors of an auxiliary head, which only training uses, left out" if unread else ""
-    logger.info("weights: %d of %d tensors from %s%s", len(tensors), len(tensors), path, left)
+    load_exactly(segmenter, tensors, str(path))
     return segmenter.to(device).eval()
 
 
-def _read(path: Path) -> tuple[SegmenterSettings, dict[str, Tensor], int]:
-    """Settings, tensors, and how many of these were left out."""
+def _read(path: Path) -> tuple[SegmenterSettings, dict[str, Tensor]]:
+    """Our own file, or torchvision's in our terms."""
     if path.suffix != ".safetensors" or not is_ours(path):
         converted = convert_torchvision(read_content(path).tensors, str(path))
-        return converted.settings, converted.tensors, converted.unread
+        if converted.unread:
+            logger.info(
+                "%s: left out: %d tensors of the auxiliary head, which only training uses", path, converted.unread
+            )
+        return converted.settings, converted.tensors
     tensors, metadata = read_model(path)
     if metadata["task"] != TASK:
         raise InputError(f"{path}: holds a model for {metadata['task']}, not a segmenter; --head fcn trains one")
-    return SegmenterSettings.from_dict(metadata["architecture"]), tensors, 0
+    return SegmenterSettings.from_dict(metadata["architecture"]), tensors

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 
@@ -18,6 +19,7 @@ from backbones.running.learning_rate import Schedule
 from backbones.running.precision import autocast
 from backbones.running.run_folder import RunFolder
 from backbones.running.training_state import TrainingState
+from backbones.running.workers import choose_workers
 from detection.segmentation.batches import CropBatch, TrainingCrops
 from detection.segmentation.building import save_segmenter
 from detection.segmentation.crops import CropPlanner
@@ -27,9 +29,13 @@ from detection.segmentation.options import SegmentationOptions
 from detection.segmentation.recipes import REFERENCE_BATCH
 from detection.segmentation.segmenter import Segmenter
 from detection.segmentation.targets import SegmentationTargets
+from detection.training.finite import FiniteWatch
+from detection.training.stepping import note_marks, take_step, waited_enough
 
 logger = logging.getLogger("shortcut")
 EVALUATION_BATCH = 4
+_MOST_WORKERS = 16
+"""Enlarging whole pictures to crop them takes more time than a detector's resizing."""
 
 
 class PixelLosses(nn.Module):
@@ -69,6 +75,7 @@ class SegmentationJob:
         self.segmenter = state.model
         self.schedule = make_schedule(options)
         self.losses_of = _wrap(options, self.segmenter, device)
+        self.watch = FiniteWatch(data.images.annotations.names, device)
 
     def on_device(self) -> AbstractContextManager[None]:
         return nullcontext()
@@ -80,45 +87,44 @@ class SegmentationJob:
         return float(self.state.optimizer.param_groups[0]["lr"])
 
     def train_step(self, batch: CropBatch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Forward, backward, and one step of SGD."""
+        """Forward, backward, and one step of SGD, which a loss or gradient that is not finite leaves out."""
         options, state = self.options, self.state
         assert options.batch_size is not None
         torch.manual_seed(fold(options.seed, state.step, distributed.rank()))  # dropout
         for group in state.optimizer.param_groups:
             group["lr"] = self.schedule.at(state.step * options.batch_size, options.batch_size)
+        state.optimizer.zero_grad()
         targets = batch.targets.to(self.device)
         with autocast(self.device, options.precision):
             losses: dict[str, Tensor] = self.losses_of(batch.images.to(self.device, non_blocking=True), targets)
-        state.optimizer.zero_grad()
         state.scaler.scale(torch.stack(list(losses.values())).sum()).backward()
-        if options.clip_norm:
-            state.scaler.unscale_(state.optimizer)
-            nn.utils.clip_grad_norm_(self.segmenter.parameters(), options.clip_norm)
-        state.scaler.step(state.optimizer)
-        state.scaler.update()
-        check_finite(losses, [str(self.data.images.annotations.names[number]) for number in batch.numbers], state.step)
+        take_step(state, self.watch, losses, batch.numbers, options.clip_norm or 0.0)
         return losses, {}
-
-    def done(self) -> bool:
-        return False
 
     def evaluate(self) -> dict[str, float]:
         """Marks on the validation split; the best weights by mIoU are kept."""
-        if self.val is None:
-            if self.state.step == self.options.iterations and distributed.is_main():
-                save_segmenter(self.segmenter, self.folder.weights, recipe=self.options.recipe, metrics={})
-            return {}
-        metrics = evaluate_segmenter(self.segmenter.predict_each, self.val, EVALUATION_BATCH).metrics
-        if not distributed.is_main():
-            return {}
-        logger.info(
-            "iteration %d: %s %s mIoU %.4f  pixels %.4f", self.state.step, self.options.dataset,
-            self.options.val_split, metrics["mIoU"], metrics["pixel_accuracy"],
-        )  # fmt: skip
-        if metrics["mIoU"] > self.state.notes.get("mIoU", -2.0):
-            self.state.notes = {"step": self.state.step, **metrics}
-            save_segmenter(self.segmenter, self.folder.weights, recipe=self.options.recipe, metrics=self.state.notes)
+        self.watch.ask()
+        with self.state.average.applied() if self.state.average else nullcontext():
+            if self.val is None:
+                if self.state.step == self.options.iterations:
+                    self._keep({})
+                return {}
+            metrics = evaluate_segmenter(self.segmenter.predict_each, self.val, EVALUATION_BATCH).metrics
+            logger.info(
+                "iteration %d: %s %s mIoU %.4f  pixels %.4f", self.state.step, self.options.dataset,
+                self.options.val_split, metrics["mIoU"], metrics["pixel_accuracy"],
+            )  # fmt: skip
+            if note_marks(self.state, metrics, "mIoU"):
+                self._keep(self.state.notes["best"])
         return metrics
+
+    def done(self) -> bool:
+        """Whether the patience with weights that get no better is at its end."""
+        return waited_enough(self.state, self.options.patience)
+
+    def _keep(self, metrics: dict[str, float]) -> None:
+        if distributed.is_main():
+            save_segmenter(self.segmenter, self.folder.weights, recipe=self.options.recipe, metrics=metrics)
 
 
 def make_schedule(options: SegmentationOptions) -> Schedule:
@@ -142,32 +148,15 @@ def make_loader(
         data.images.annotations.sizes, options.batch_size, options.seed, side=options.crop, shorter=options.shorter,
         longer=options.longer, scales=(options.scales[0], options.scales[1]), mirrored=data.images.mirrored,
     )  # fmt: skip
-    workers = options.workers if options.workers >= 0 else (4 if device.type == "cuda" else 0)
+    workers = choose_workers(options.workers, device, _MOST_WORKERS)
     return DataLoader(
         TrainingCrops(data, planner, distributed.rank(), distributed.world_size()),
         batch_size=None,
         sampler=range(step, options.iterations),
         num_workers=workers,
         pin_memory=device.type == "cuda",
-    )
-
-
-def check_finite(losses: dict[str, Tensor], images: Iterable[str], step: int) -> None:
-    """Stop at the first loss that is not a number, while the last good weights are still on disk.
-
-    On a GPU only every 20th step asks, since asking waits for the device.
-
-    Raises:
-        InputError: with the losses and the images of the batch.
-    """
-    if next(iter(losses.values())).is_cuda and step % 20:
-        return
-    values = {name: loss.item() for name, loss in losses.items()}
-    if all(abs(value) < float("inf") for value in values.values()):
-        return
-    shown = ", ".join(f"{name} {value:g}" for name, value in values.items())
-    raise InputError(
-        f"iteration {step + 1}: a loss is not finite ({shown}); images: {', '.join(images)}; lower --learning-rate"
+        # forked workers share the annotations; others would each get a copy
+        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
     )
 
 

@@ -15,6 +15,7 @@ from detection.segmentation.recipes import RECIPES
 from detection.segmentation.settings import SegmenterSettings
 
 HEAD = "fcn"
+RECIPE = "the recipe's"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,56 +26,73 @@ class SegmentationOptions(CommandOptions):
         "digits", "voc2007, voc2012, voc:DIR (label images); digits, coco, coco2014, coco:DIR (painted from masks)",
         group="data",
     )  # fmt: skip
-    split: str | None = option(None, "what to train on; by default train, or as the named set calls it", group="data")
+    split: str | None = option(None, "what to train on", group="data", otherwise="train")
     val_split: str | None = option(
-        None, "what to choose the best weights by; 'none' keeps the last; by default val", group="data"
+        None, "what to choose the best weights by; none keeps the last", group="data", otherwise="val"
     )
-    data_dir: str | None = option(None, "where named sets lie (by default $DATA_DIR or data)", group="data",
-                                  metavar="DIR")  # fmt: skip
+    data_dir: str | None = option(None, "where named sets lie", group="data", metavar="DIR",
+                                  otherwise="$DATA_DIR or data")  # fmt: skip
     download: bool = option(False, "fetch a named set with a public address", group="data")
     workers: int = option(-1, "processes that read images; -1 chooses", group="data")
 
     head: str = option(HEAD, "fcn: a class for every pixel", group="model", choices=(HEAD,))
-    backbone: str | None = option(None, "the network, resnet50_v15 in most recipes", group="model",
-                                  choices=list_backbones)  # fmt: skip
+    backbone: str | None = option(None, "the network", group="model", choices=list_backbones, otherwise=RECIPE)
     weights: str | None = option(
-        None,
-        "pretrained weights: a run folder, a file (.safetensors, .pth, .pth.xz), torchvision://NAME, or none; "
-        "by default the published ones",
-        group="model",
-    )
+        None, "pretrained weights: a run folder, a file (.safetensors, .pth, .pkl, .xz), torchvision://NAME, "
+        "msra://NAME, or none", group="model", otherwise="the published ones; digits: none",
+    )  # fmt: skip
     init_from: str | None = option(
-        None, "start from another segmenter, torchvision's fcn_resnet50 (.pth) too; classes are told by name",
+        None, "a segmenter to start from, torchvision's fcn_resnet50 (.pth) too; classes by their names",
         group="model", metavar="MODEL",
     )  # fmt: skip
     freeze: int = option(0, "stages that learn nothing (2: conv1 and conv2_x)", group="model")
     batch_norm: str | None = option(
-        None, "statistics of the backbone fixed or trained along", group="model", choices=("frozen", "trained")
-    )
+        None, "statistics of the backbone fixed or trained along", group="model", choices=("frozen", "trained"),
+        otherwise=RECIPE,
+    )  # fmt: skip
     output_stride: int | None = option(
-        None, "of the last map, by dilation: 16, or 8, which is finer and slower", group="model"
+        None, "of the last map, by dilation: 16, or 8, which is finer and slower", group="model", otherwise=RECIPE
     )
-    channels: int | None = option(None, "width of the head; 0 for a quarter of the backbone's last map", group="model")
-    auxiliary: bool | None = option(None, "train with a second head, on the map before the last", group="model")
+    channels: int | None = option(
+        None, "width of the head; 0 for a quarter of the backbone's last map", group="model", otherwise=RECIPE
+    )
+    auxiliary: bool | None = option(
+        None, "train with a second head, on the map before the last", group="model", otherwise=RECIPE
+    )
 
     recipe: str | None = option(
-        None, "named settings for all that is not given; by default digits for digits and voc for others",
-        group="recipe", choices=tuple(RECIPES),
+        None, "named settings for all that is not given", group="recipe", choices=tuple(RECIPES),
+        otherwise="voc; digits for digits",
     )  # fmt: skip
-    batch_size: int | None = option(None, "images of one step, over all processes", group="recipe")
-    iterations: int | None = option(None, "steps; by default the recipe's images / batch size", group="recipe")
-    images: int | None = option(None, "images seen in the whole run", group="recipe")
+    batch_size: int | None = option(None, "images of one step, over all processes", group="recipe", otherwise=RECIPE)
+    iterations: int | None = option(None, "steps", group="recipe", otherwise="images / batch size")
+    images: int | None = option(None, "images seen in the whole run", group="recipe", otherwise=RECIPE)
     learning_rate: float | None = option(
-        None, "for a batch of 16, falling to zero as a cosine; scaled linearly to the real batch", group="recipe"
+        None, "for a batch of 16, falling to zero as a cosine; scaled linearly to the real batch", group="recipe",
+        otherwise=RECIPE,
+    )  # fmt: skip
+    warmup_images: int | None = option(
+        None, "images over which the learning rate climbs", group="recipe", otherwise=RECIPE
     )
-    warmup_images: int | None = option(None, "images over which the learning rate climbs", group="recipe")
     weight_decay: float = option(1e-4, "on every parameter", group="recipe")
-    clip_norm: float | None = option(None, "limit on the norm of the gradient; 0 for none", group="recipe")
-    crop: int | None = option(None, "side of the squares that are trained on, in pixels", group="recipe")
-    scales: tuple[float, ...] | None = option(None, "least and largest scale in training", group="recipe")
-    shorter: int | None = option(None, "shorter side of a picture in testing, and in training at scale 1",
-                                 group="recipe")  # fmt: skip
-    longer: int | None = option(None, "limit on the longer side", group="recipe")
+    clip_norm: float | None = option(
+        None, "limit on the norm of the gradient; 0 for none", group="recipe", otherwise=RECIPE
+    )
+    ema: float = option(
+        0.0, "decay of a moving average of the weights, such as 0.999, which is evaluated and kept; 0 for none",
+        group="recipe",
+    )  # fmt: skip
+    crop: int | None = option(
+        None, "side of the squares that are trained on, in pixels", group="recipe", otherwise=RECIPE
+    )
+    scales: tuple[float, ...] | None = option(
+        None, "least and largest scale in training", group="recipe", otherwise=RECIPE
+    )
+    shorter: int | None = option(
+        None, "shorter side of a picture in testing, and in training at scale 1", group="recipe", otherwise=RECIPE
+    )
+    longer: int | None = option(None, "limit on the longer side", group="recipe", otherwise=RECIPE)
+    patience: int = option(0, "stop after so many evaluations without better weights; 0 for never", group="recipe")
     seed: int = option(0, "of every random draw", group="recipe")
 
     device: str = option("auto", "auto, cpu, cuda or cuda:N", group="machine")
@@ -82,8 +100,8 @@ class SegmentationOptions(CommandOptions):
                             choices=("fp32", "bf16", "fp16"))  # fmt: skip
     compile: bool = option(False, "compile the whole step into one graph", group="machine")
 
-    output: str | None = option(None, "run folder (by default runs/DATASET-BACKBONE-fcn)", group="output",
-                                metavar="DIR")  # fmt: skip
+    output: str | None = option(None, "run folder", group="output", metavar="DIR",
+                                otherwise="runs/DATASET-BACKBONE-fcn")  # fmt: skip
     resume: str | None = option(None, "go on with the run in this folder", group="output", metavar="DIR")
     evaluate_every: int = option(0, "iterations between evaluations; 0 for ten in a run", group="output")
     checkpoint_every: int = option(0, "iterations between saved states; 0 for as often as evaluations", group="output")
@@ -118,11 +136,14 @@ def resolve(options: SegmentationOptions, initial: SegmenterSettings | None = No
         raise InputError(f"no backbone is named {name!r}{did_you_mean(name, list_backbones())}")
     for name in ("batch_size", "learning_rate", "output_stride", "crop", "shorter", "longer", "log_every"):
         _require(options, name, getattr(options, name) > 0, "must be positive")
-    for name in ("seed", "freeze", "evaluate_every", "checkpoint_every", "channels"):
+    for name in ("seed", "freeze", "evaluate_every", "checkpoint_every", "channels", "patience", "weight_decay"):
         _require(options, name, getattr(options, name) >= 0, "must not be negative")
     assert options.batch_size is not None and options.scales is not None
     _require(options, "scales", len(options.scales) == 2 and 0 < options.scales[0] <= options.scales[1],
              "must be two positive numbers, the smaller first")  # fmt: skip
+    _require(options, "ema", 0 <= options.ema < 1, "must be from 0 to below 1")
+    if options.patience and options.val_split == "none":
+        raise InputError("--patience needs a validation split; leave out --val-split none")
     if options.iterations is None:
         _require(options, "images", (options.images or 0) > 0, "must be positive")
         options = dataclasses.replace(options, iterations=-(-(options.images or 0) // options.batch_size))

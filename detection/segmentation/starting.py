@@ -2,51 +2,67 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
+from typing import Any
 
 import torch
-from torch import nn
 
 from backbones.freezing import freeze_stages
 from backbones.running.precision import gradient_scaler
 from backbones.running.training_state import TrainingState
+from backbones.running.weight_average import WeightAverage
+from backbones.weights.published import published_name
 from detection.segmentation.building import build_segmenter
 from detection.segmentation.options import SegmentationOptions
 from detection.segmentation.segmenter import Segmenter
 from detection.segmentation.settings import SegmenterSettings
 from detection.settings import InputSettings
-
-logger = logging.getLogger("shortcut")
+from detection.training.initializing import copy_weights
+from detection.training.stepping import make_sgd
 
 
 def prepare(
-    options: SegmentationOptions, classes: tuple[str, ...], device: torch.device, initial: Segmenter | None = None
+    options: SegmentationOptions,
+    classes: tuple[str, ...],
+    device: torch.device,
+    initial: Segmenter | None = None,
+    saved: dict[str, Any] | None = None,
 ) -> TrainingState:
-    """Model and optimizer before the first step.
+    """Model and optimizer before the first step, or where a run was interrupted.
 
     Args:
         options: resolved.
         classes: names in the order of the labels.
         device: where to train.
-        initial: the segmenter to start from; None builds on the pretrained weights that the options name.
+        initial: the segmenter to start from, if ``options`` name one.
+        saved: the state of the interrupted run, which holds everything: no other weights are read.
 
     Raises:
         InputError: unknown names, or weights that do not fit.
     """
     torch.manual_seed(options.seed)
-    settings = make_settings(options, classes)
-    if initial is not None:
-        segmenter = start_from(initial, settings)
+    if saved is not None:
+        segmenter = build_segmenter(SegmenterSettings.from_dict(saved["about"]))
+    elif initial is not None:
+        settings = replace(make_settings(options, classes), convention=initial.settings.convention)
+        segmenter = build_segmenter(settings)
+        copy_weights(initial, segmenter, str(options.init_from))
     else:
-        weights = options.weights if options.weights is not None else f"torchvision://{options.backbone}"
-        segmenter = build_segmenter(settings, None if weights == "none" else weights)
+        weights = options.weights if options.weights is not None else published_name(str(options.backbone))
+        segmenter = build_segmenter(make_settings(options, classes), None if weights == "none" else weights)
     freeze_stages(segmenter.backbone, options.freeze)
     segmenter.precision = options.precision
     segmenter = segmenter.to(device).train()
-    learned = [parameter for parameter in segmenter.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.SGD(learned, lr=0.0, momentum=0.9, weight_decay=options.weight_decay, fused=True)
-    return TrainingState(segmenter, optimizer, gradient_scaler(device, options.precision))
+    state = TrainingState(
+        segmenter,
+        make_sgd(segmenter, options.weight_decay),
+        gradient_scaler(device, options.precision),
+        average=WeightAverage(segmenter, options.ema) if options.ema else None,
+        about=segmenter.settings.to_dict(),
+    )
+    if saved is not None:
+        state.restore(saved, device)
+    return state
 
 
 def make_settings(options: SegmentationOptions, classes: tuple[str, ...]) -> SegmenterSettings:
@@ -61,31 +77,3 @@ def make_settings(options: SegmentationOptions, classes: tuple[str, ...]) -> Seg
         input=InputSettings(options.shorter, options.longer),
         frozen_norm=options.batch_norm == "frozen",
     )
-
-
-def start_from(given: Segmenter, settings: SegmenterSettings) -> Segmenter:
-    """A new segmenter with another's backbone and head; in the last layer, classes of the same name keep their rows.
-
-    Args:
-        given: the other one.
-        settings: of the new one, with the other's backbone and width; its pixel convention follows the other's.
-    """
-    theirs = given.settings
-    segmenter = build_segmenter(replace(settings, convention=theirs.convention))
-    _copy(given.backbone, segmenter.backbone)
-    for part in ("conv", "bn"):
-        _copy(given.head.get_submodule(part), segmenter.head.get_submodule(part))
-    known = {name: label for label, name in enumerate(theirs.classes)}
-    kept = [label for label, name in enumerate(settings.classes) if name in known]
-    rows = [known[settings.classes[label]] for label in kept]
-    with torch.no_grad():
-        for own, other in zip(segmenter.head.classes.parameters(), given.head.classes.parameters(), strict=True):
-            own[kept] = other[rows]
-    fresh = [name for name in settings.classes if name not in known]
-    logger.info("started from another segmenter; fresh classes: %s", ", ".join(fresh) or "none")
-    return segmenter
-
-
-def _copy(source: nn.Module, target: nn.Module) -> None:
-    """All that both have; the batch counters of norms are not there where these are frozen."""
-    target.load_state_dict(source.state_dict(), strict=False)

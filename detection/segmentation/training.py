@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from contextlib import ExitStack
 from pathlib import Path
 
 import torch
 
 from backbones.errors import InputError
 from backbones.running import distributed
+from backbones.running.checkpoint import load_checkpoint
 from backbones.running.precision import choose_device, warn_of_emulation
 from backbones.running.progress import start_logging
 from backbones.running.resuming import open_run, options_of_run
@@ -45,21 +45,23 @@ def train(options: SegmentationOptions) -> Path:
         Interrupted: a signal asked to stop; the state is saved.
     """
     device = choose_device(options.device)
-    with ExitStack() as stack:
-        stack.enter_context(distributed.process_group(device))
+    with distributed.process_group(device):
         start_logging(options.quiet)
+        initial, saved = None, None
         if options.resume:
             options = options_of_run(options, Path(options.resume))
-        initial = load_segmenter(options.init_from) if options.init_from else None
+            state_file = RunFolder(Path(str(options.resume))).state
+            saved = load_checkpoint(state_file) if state_file.exists() else None
+        if options.init_from and saved is None:
+            initial = load_segmenter(options.init_from)
         if not options.resume:
             options = resolve(options, initial.settings if initial else None)
         data, val = read_splits(options)
-        state = prepare(options, data.classes, device, initial)
+        state = prepare(options, data.classes, device, initial, saved)
         run = open_run(options)
         start_logging(options.quiet, run.log)
         warn_of_emulation(device, options.precision)
-        if run.state.exists():
-            state.load(run.state, device)
+        if saved:
             logger.info("going on after iteration %d of %s", state.step, options.iterations)
         if distributed.is_main():
             run.rewind(state.step)
@@ -79,7 +81,9 @@ def read_splits(options: SegmentationOptions) -> tuple[SegmentationData, Segment
     """Both splits, after the data check."""
     assert options.split is not None and options.val_split is not None
     if options.download:
-        download_dataset(options.dataset, options.data_dir)
+        if distributed.is_main():
+            download_dataset(options.dataset, options.data_dir)
+        distributed.barrier()
     data, faults = read_segmentation(options.dataset, options.split, data_dir=options.data_dir)
     refuse_faulty_labels(faults, options.dataset)
     if not len(data):

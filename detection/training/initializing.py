@@ -1,22 +1,37 @@
-"""Another task's detector as the start of a new one: what fits is copied, classes by their names."""
+"""Another task's model as the start of a new one: what fits is copied, classes by their names."""
 
 from __future__ import annotations
 
 import logging
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from backbones.resnet import CAFFE_POOL
-from detection.detector import Detector
 
 logger = logging.getLogger("shortcut")
-_ROWS = {"predictor.classes": (1, 1), "predictor.deltas": (0, 4), "masks.logits": (0, 1)}
-"""Layers with rows for each class: how many come before the first class (the background), how many each class has."""
+_ROWS = {
+    "predictor.classes": (1, 1), "predictor.deltas": (0, 4), "masks.logits": (0, 1),
+    "head.classes": (0, 1), "auxiliary.classes": (0, 1),
+}  # fmt: skip
+"""Layers with rows for each class: how many come before the first class (a detector's background), how many each class
+has. A segmenter's background is one of its classes."""
 _SHOWN = 6
 
 
-def copy_weights(source: Detector, target: Detector, origin: str) -> None:
+class Model(Protocol):
+    """A detector or a segmenter."""
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    def state_dict(self) -> dict[str, Tensor]: ...
+
+    def load_state_dict(self, state_dict: dict[str, Tensor], strict: bool) -> object: ...
+
+
+def copy_weights(source: Model, target: Model, origin: str) -> None:
     """Copy every tensor that fits, and of the layers with classes the rows of those that both know, in place.
 
     Two lines say what was taken: classes that are new or were not wanted, and tensors that did not fit.

@@ -30,6 +30,7 @@ from detection.training.data import make_loader, parts_of
 from detection.training.finite import FiniteWatch
 from detection.training.options import TrainingOptions
 from detection.training.recipes import REFERENCE_BATCH
+from detection.training.stepping import note_marks, take_step, waited_enough
 
 logger = logging.getLogger("shortcut")
 EVALUATION_BATCH = 8
@@ -92,20 +93,7 @@ class DetectionJob:
             group["lr"] = self.schedule.at(state.step * options.batch_size, options.batch_size)
         state.optimizer.zero_grad()
         losses = self._backward(parts_of(batch, options.accumulate, self.device))
-        scaled = state.scaler.is_enabled()
-        if scaled:
-            state.scaler.unscale_(state.optimizer)
-        learned = [parameter for parameter in self.detector.parameters() if parameter.grad is not None]
-        norm = nn.utils.get_total_norm([parameter.grad for parameter in learned if parameter.grad is not None])
-        left_out = self.watch.note(state.step, losses, None if scaled else norm, batch.numbers)
-        if options.clip_norm:
-            nn.utils.clip_grads_with_norm_(learned, options.clip_norm, norm)
-        if not scaled:  # fp16's scaler sets the same attribute itself
-            state.optimizer.found_inf = left_out  # type: ignore[attr-defined]
-        state.scaler.step(state.optimizer)
-        state.scaler.update()
-        if state.average:
-            state.average.update()
+        take_step(state, self.watch, losses, batch.numbers, options.clip_norm or 0.0)
         return losses, {}
 
     def _backward(self, parts: list[Batch]) -> dict[str, Tensor]:
@@ -143,11 +131,11 @@ class DetectionJob:
 
     def done(self) -> bool:
         """Whether the patience with weights that get no better is at its end."""
-        return 0 < self.options.patience <= int(self.state.notes.get("waited", 0))
+        return waited_enough(self.state, self.options.patience)
 
     def _choose(self, metrics: dict[str, float]) -> None:
         """Keep the weights if none were better; the notes are the same on all processes."""
-        chosen, notes = str(self.options.metric), self.state.notes
+        chosen = str(self.options.metric)
         newest = chosen == "last"
         if not newest and chosen not in metrics:
             raise InputError(f"--metric {chosen}: the evaluation has {', '.join(metrics)}")
@@ -156,14 +144,12 @@ class DetectionJob:
             "iteration %d: %s %s %s", self.state.step, self.options.dataset, self.options.val_split,
             "  ".join(f"{name} {metrics[name]:.4f}" for name in shown),
         )  # fmt: skip
-        if newest or metrics[chosen] > notes.get("best", {}).get(chosen, -2.0):
-            self.state.notes = {"best": {"step": self.state.step, **metrics}, "waited": 0}
+        if note_marks(self.state, metrics, chosen):
             self._keep(self.state.notes["best"])
             return
-        self.state.notes = {**notes, "waited": notes["waited"] + 1}
         if self.done():
             logger.info("%s is no better than at iteration %d for %d evaluations: the run ends here", chosen,
-                        notes["best"]["step"], self.options.patience)  # fmt: skip
+                        self.state.notes["best"]["step"], self.options.patience)  # fmt: skip
 
     def _keep(self, metrics: dict[str, float]) -> None:
         if distributed.is_main():

@@ -16,6 +16,7 @@ from detection.detector import Detector
 from detection.settings import AnchorSettings, DetectorSettings, InputSettings, ProposalSettings
 from detection.training.initializing import copy_weights
 from detection.training.options import TrainingOptions, design_of, flat_sizes
+from detection.training.stepping import make_sgd
 
 
 def make_settings(
@@ -71,6 +72,7 @@ def prepare(
         initial: the detector to start from, if ``options`` name one.
         saved: the state of the interrupted run, which holds everything: no other weights are read.
     """
+    assert options.weight_decay is not None
     torch.manual_seed(options.seed)
     if saved is not None:
         detector = build_detector(DetectorSettings.from_dict(saved["about"]))
@@ -84,7 +86,7 @@ def prepare(
     detector = detector.to(device).train()
     state = TrainingState(
         detector,
-        _make_optimizer(detector, options),
+        make_sgd(detector, options.weight_decay),
         gradient_scaler(device, options.precision),
         average=WeightAverage(detector, options.ema) if options.ema else None,
         about=detector.settings.to_dict(),
@@ -92,13 +94,3 @@ def prepare(
     if saved is not None:
         state.restore(saved, device)
     return state
-
-
-def _make_optimizer(detector: Detector, options: TrainingOptions) -> torch.optim.Optimizer:
-    """SGD with momentum from zero, so that a first step which is left out leaves it defined."""
-    assert options.weight_decay is not None
-    learned = [parameter for parameter in detector.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.SGD(learned, lr=0.0, momentum=0.9, weight_decay=options.weight_decay, fused=True)
-    for parameter in learned:
-        optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-    return optimizer

@@ -40,7 +40,8 @@ def main() -> int:
         run = training.train(
             SegmentationOptions(
                 dataset=options.dataset, backbone="resnet18", weights=options.weights, recipe="quick",
-                output_stride=STRIDE, crop=CROP, shorter=SIDE, scales=(1.0, 1.0), iterations=options.iterations,
+                output_stride=STRIDE, crop=CROP, shorter=SIDE, scales=(1.0, 1.0), warmup_images=20,
+                iterations=options.iterations,
                 learning_rate=options.learning_rate, evaluate_every=options.iterations, output=f"{folder}/run",
             )
         )  # fmt: skip
@@ -75,7 +76,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--split", default="train")
     parser.add_argument("--weights", required=True, help="ImageNet weights for resnet18")
-    parser.add_argument("--iterations", type=int, default=60)
+    parser.add_argument("--iterations", type=int, default=100)
     parser.add_argument("--learning-rate", type=float, default=0.04)
     parser.add_argument("--output", help="write a JSON file")
     return parser.parse_args()
