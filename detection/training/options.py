@@ -46,7 +46,8 @@ class TrainingOptions(CommandOptions):
         otherwise="the published ones; digits: none",
     )  # fmt: skip
     init_from: str | None = option(
-        None, "a detector to start from: its design, and all that fits of its weights, classes by their names",
+        None, "a detector to start from (a run folder, a file, torchvision://NAME or detectron2://NAME): its design, "
+        "and all that fits of its weights, classes by their names",
         group="model", metavar="MODEL",
     )  # fmt: skip
     freeze: int | None = option(

@@ -8,7 +8,7 @@ import random
 import shutil
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,11 @@ import pytest
 import torch
 
 from backbones.errors import InputError
-from backbones.running.command_line import Interrupted
+from backbones.running.command_line import Interrupted, parse
 from backbones.weights.model_file import read_metadata
 from detection.building import load_detector
 from detection.training import job as training
-from detection.training.options import TrainingOptions
+from detection.training.options import TrainingOptions, resolve
 from detection.training.run import train
 from tests.detection.builders import write_voc_folder
 from tests.detection.training_runs import RESUME, SMALL, few_scenes, run_on_two, small_run, start, untimed, wait_for
@@ -51,6 +51,8 @@ def test_a_run_leaves_a_whole_folder(scenes: None, tmp_path: Path) -> None:
     assert text.count("data:image/png") >= 5
     assert text.count("data:image/jpeg") == 10
     assert "http://" not in text
+    again = parse(TrainingOptions, "", (), ["--config", str(run / "config.yaml"), "--output", str(tmp_path / "b")])
+    assert resolve(again) == replace(again, output=str(tmp_path / "b")), "a run's options make another run like it"
     detector = load_detector(run)
     assert detector.classes == ("a", "b", "c")
     assert detector.settings.head == "fpn"
