@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Detect objects in pictures: boxes with class and score drawn on copies, and JSON."""
+"""Detect objects in pictures and videos: drawn copies, and listings as JSON, COCO results or CSV."""
 
 import os
 import sys
