@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from deploy.runtimes.classifier import ClassifierRuntime
     from deploy.runtimes.detector import DetectorRuntime
     from detection.detector import Detector
+    from detection.improvements.improved_detector import ImprovedDetector
+    from detection.inference_switches import Switches
 
 EXPORTED = (".onnx",)
 
@@ -36,6 +39,36 @@ def open_detector(model: str, device: str = "cpu", precision: str = "fp32") -> D
     detector = load_detector(model, str(choose_device(device)))
     detector.precision = precision
     return detector
+
+
+def open_switched(
+    models: Sequence[str], switches: Switches, device: str, precision: str
+) -> Detector | DetectorRuntime | ImprovedDetector:
+    """A detector from a file, or an ensemble from several, tested as the switches say.
+
+    Raises:
+        InputError: a file cannot be used, a value is out of its range, or switches meet an exported model.
+    """
+    exported = next((model for model in models if model.endswith(EXPORTED)), None)
+    asked = switches.given_switches() + (["an ensemble"] if len(models) > 1 else [])
+    if exported and asked:
+        raise InputError(
+            f"{exported}: an exported model is fixed, so it cannot take {', '.join(asked)}; use the trained one"
+        )
+    from detection.inference_switches import with_switches
+
+    first = open_detector(models[0], device, precision)
+    first.settings = with_switches(first.settings, switches)
+    if not (len(models) > 1 or switches.maxout or switches.scales or switches.flip):
+        return first
+    from detection.building import load_detector
+    from detection.detector import Detector
+    from detection.improvements.improved_detector import ImprovedDetector, ViewSettings
+
+    assert isinstance(first, Detector)
+    others = [load_detector(model, str(first.normalize.mean.device)) for model in models[1:]]
+    views = ViewSettings(switches.maxout or (), switches.scales or (), bool(switches.flip))
+    return ImprovedDetector([first, *others], views)
 
 
 def open_classifier(

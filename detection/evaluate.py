@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from backbones.running.command_line import option, run_command
 from detection.data.names import HELP
-from detection.inference_switches import Switches, open_switched
+from detection.inference_switches import Switches
 
 if TYPE_CHECKING:
     from detection.data.annotations import DetectionData
@@ -104,6 +104,7 @@ def _detect(options: EvaluationOptions) -> tuple[DetectionData, Sequence[Detecti
     from backbones.running import distributed
     from backbones.running.precision import choose_device, warn_of_emulation
     from backbones.running.progress import progress
+    from deploy.models import open_switched
     from detection.evaluation import detect_all
 
     warn_of_emulation(choose_device(options.device), options.precision)

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from backbones.errors import InputError
 from backbones.running.command_line import CommandOptions, option
 from detection.settings import DetectorSettings
-
-if TYPE_CHECKING:
-    from deploy.runtimes.detector import DetectorRuntime
-    from detection.detector import Detector
-    from detection.improvements.improved_detector import ImprovedDetector
 
 _GROUP = "test time"
 
@@ -41,36 +35,6 @@ class Switches(CommandOptions):
         """The flags of what is set."""
         names = (item.name for item in fields(Switches) if item.metadata.get("group") == _GROUP)
         return ["--" + name.replace("_", "-") for name in names if getattr(self, name) is not None]
-
-
-def open_switched(
-    models: Sequence[str], switches: Switches, device: str, precision: str
-) -> Detector | DetectorRuntime | ImprovedDetector:
-    """A detector from a file, or an ensemble from several, tested as the switches say.
-
-    Raises:
-        InputError: a file cannot be used, a value is out of its range, or switches meet an exported model.
-    """
-    from deploy.models import EXPORTED, open_detector
-
-    exported = next((model for model in models if model.endswith(EXPORTED)), None)
-    asked = switches.given_switches() + (["an ensemble"] if len(models) > 1 else [])
-    if exported and asked:
-        raise InputError(
-            f"{exported}: an exported model is fixed, so it cannot take {', '.join(asked)}; use the trained one"
-        )
-    first = open_detector(models[0], device, precision)
-    first.settings = with_switches(first.settings, switches)
-    if not (len(models) > 1 or switches.maxout or switches.scales or switches.flip):
-        return first
-    from detection.building import load_detector
-    from detection.detector import Detector
-    from detection.improvements.improved_detector import ImprovedDetector, ViewSettings
-
-    assert isinstance(first, Detector)
-    others = [load_detector(model, str(first.normalize.mean.device)) for model in models[1:]]
-    views = ViewSettings(switches.maxout or (), switches.scales or (), bool(switches.flip))
-    return ImprovedDetector([first, *others], views)
 
 
 def with_switches(settings: DetectorSettings, switches: Switches) -> DetectorSettings:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from backbones.errors import InputError, did_you_mean
 from backbones.running.command_line import option, run_command
-from detection.inference_switches import Switches, open_switched
+from detection.inference_switches import Switches
 
 if TYPE_CHECKING:
     from backbones.running.progress import Progress
@@ -87,6 +87,7 @@ def run(options: PredictionOptions) -> None:
     from backbones.running.command_line import Interrupted
     from backbones.running.interrupts import noticing_interrupts
     from backbones.running.progress import progress, start_logging
+    from deploy.models import open_switched
     from detection.prediction.copies import Copies
     from detection.prediction.listings import Labelling, open_listings, read_image_ids
     from detection.prediction.running import Outcome, Prediction, Settings

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from backbones.errors import InputError
+from deploy.models import open_switched
 from detection.building import save_detector
 from detection.detector import Detector
 from detection.improvements.improved_detector import ImprovedDetector
-from detection.inference_switches import Switches, open_switched, with_switches
+from detection.inference_switches import Switches, with_switches
 from detection.settings import InputSettings, OutputSettings, default_settings
 from tests.detection.builders import small_detector
 
