@@ -43,7 +43,7 @@ def run(options: CheckOptions) -> None:
     from backbones.errors import InputError
     from backbones.running.progress import start_logging
     from detection.data.archives import download_dataset
-    from detection.data.checking import describe, describe_classes, repeated_pictures
+    from detection.data.checking import describe, describe_classes, misspelt_classes, repeated_pictures
     from detection.data.faults import count_of
 
     start_logging(options.quiet)
@@ -59,8 +59,11 @@ def run(options: CheckOptions) -> None:
         faults += found
     if options.decode:
         faults += repeated_pictures(splits)
+    annotations = {split: data.annotations for split, data in splits.items()}
+    faults += misspelt_classes(annotations)
     if not options.quiet:
-        print("\n".join(describe_classes({split: data.annotations for split, data in splits.items()})))
+        print("\n".join(describe_classes(annotations)))
+    faults = list(dict.fromkeys(faults))  # the classes of a made split are those of both parts
     for fault in faults:
         print(f"{fault.kind}  {fault}")
     left_out, faulty, warnings = (sum(fault.kind == kind for fault in faults) for kind in ("box", "file", "warning"))
@@ -69,7 +72,7 @@ def run(options: CheckOptions) -> None:
         f"{count_of(warnings, 'likely mistake')}"
     )
     if faulty:
-        raise InputError("faulty files must be mended or removed before training")
+        raise InputError("faulty files must be mended or removed (a picture with its annotations) before training")
 
 
 def _check_split(

@@ -28,11 +28,16 @@ def seeded_split(names: Sequence[str], split: str) -> list[str]:
         raise InputError(f"the data has no splits of its own; made ones are train and val, not {split!r}")
     parts: dict[str, list[str]] = {"train": [], "val": []}
     for name in names:
-        place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2**32
-        parts["val" if place < VALIDATION_SHARE else "train"].append(name)
+        parts[made_part(name)].append(name)
     if not parts[split]:
         raise InputError(f"{len(names)} images are too few to divide into train and val; write ImageSets yourself")
     return parts[split]
+
+
+def made_part(name: str) -> str:
+    """``train`` or ``val``: where ``seeded_split`` puts a name."""
+    place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2**32
+    return "val" if place < VALIDATION_SHARE else "train"
 
 
 def hold_out(count: int, held: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

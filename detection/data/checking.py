@@ -15,13 +15,16 @@ from numpy.typing import NDArray
 from backbones.errors import InputError
 from backbones.images import read_size
 from detection.data.annotations import Annotations, DetectionData, PictureFiles, size_fault
-from detection.data.faults import Box, Fault
+from detection.data.faults import Box, Fault, count_of
 
 _LEAST_OVERLAP = 0.5
 """At less, a box (IoU) does not belong to its mask."""
 _LARGE = 8
 """Of smaller boxes, in pixels, rounding alone may change so much."""
 _MOST_THREADS = 8
+_RARE = 0.05
+"""A class with such a part of another's objects may be the other, misspelt."""
+_SHORTEST_NAME = 3
 
 
 def describe(annotations: Annotations) -> list[str]:
@@ -130,6 +133,42 @@ def likely_mistakes(data: DetectionData) -> list[Fault]:
             if what:
                 faults.append(Fault(name, f"{shown} {what}", "warning", box=box))
     return faults
+
+
+def misspelt_classes(splits: Mapping[str, Annotations]) -> list[Fault]:
+    """Rare classes whose name is a frequent one's with two neighbours swapped, or with a letter more or less.
+
+    Another letter in place of one (RBC and WBC, cat and car) is no sign of a mistake.
+    """
+    counts: dict[str, int] = defaultdict(int)
+    seen: dict[str, str] = {}
+    for found in splits.values():
+        of_label = np.bincount(found.objects.labels, minlength=len(found.classes)).tolist()
+        for label, (name, count) in enumerate(zip(found.classes, of_label, strict=True)):
+            counts[name] += count
+            if count and name not in seen:
+                row = int(np.flatnonzero(found.objects.labels == label)[0])
+                seen[name] = str(found.names[np.searchsorted(found.first, row, "right") - 1])
+    return [
+        Fault(
+            seen[rare],
+            f"class {rare!r} has {count_of(counts[rare], 'object')} in all; misspelt for {name!r}?",
+            "warning",
+        )
+        for rare in seen
+        for name in counts
+        if counts[rare] <= _RARE * counts[name] and _one_slip_apart(rare, name)
+    ]
+
+
+def _one_slip_apart(a: str, b: str) -> bool:
+    short, long = sorted((a, b), key=len)
+    if len(short) < _SHORTEST_NAME:
+        return False
+    places = range(len(long))
+    if len(short) == len(long):
+        return any(a[:at] + a[at : at + 2][::-1] + a[at + 2 :] == b for at in places) and a != b
+    return any(long[at].isalpha() and long[:at] + long[at + 1 :] == short for at in places)
 
 
 def _same_but_case(classes: tuple[str, ...]) -> Iterator[tuple[str, str]]:

@@ -22,7 +22,7 @@ from detection.data.coco_parts import (
     read_categories,
     read_objects,
 )
-from detection.data.faults import Fault, box_fault
+from detection.data.faults import Fault, box_fault, overhang
 from detection.data.json_stream import json_members
 from detection.masks.encoded import EncodedMasks
 
@@ -172,7 +172,14 @@ def _find_faults(
         name = images.names[objects.images[row]]
         entry = f"annotations[{objects.entries[row]}]"
         faults.append(Fault(path.name, f"{name}: {what}", "box", entry=entry, box=(x1, y1, x2, y2)))
-    return (label >= 0) & sound
+    usable = (label >= 0) & sound
+    beyond = (boxes[:, :2] < -1).any(1) | (boxes[:, 2:] > np.stack((width, height), 1) + 1).any(1)
+    for row in np.flatnonzero(usable & beyond):
+        x1, y1, x2, y2 = box = boxes[row].tolist()
+        what = f"{images.names[objects.images[row]]}: {overhang(box, int(width[row]), int(height[row]))}"
+        entry = f"annotations[{objects.entries[row]}]"
+        faults.append(Fault(path.name, what, "warning", entry=entry, box=(x1, y1, x2, y2)))
+    return usable
 
 
 def _in_order(objects: CocoObjects, rows: NDArray[np.int64]) -> EncodedMasks:

@@ -78,6 +78,14 @@ def box_fault(box: Sequence[float], width: int, height: int) -> str | None:
     return None
 
 
+def overhang(box: Sequence[float], width: int, height: int) -> str | None:
+    """A likely mistake: a usable box that reaches outside its image by more than rounding does, or None."""
+    x1, y1, x2, y2 = box
+    if min(x1, y1) >= -1 and x2 <= width + 1 and y2 <= height + 1:
+        return None
+    return f"box ({x1:g}, {y1:g}, {x2:g}, {y2:g}) reaches outside the image of {width} x {height} pixels; cut there"
+
+
 def clipped(box: Sequence[float], width: int, height: int) -> Box:
     """The part of a box inside its image."""
     x1, y1, x2, y2 = box

@@ -15,7 +15,7 @@ from defusedxml.ElementTree import fromstring
 from backbones.errors import InputError
 from backbones.images import MAX_PIXELS, Size, read_size
 from detection.data.annotations import AnnotationBuilder, DetectionData, PictureFiles
-from detection.data.faults import Box, Fault, box_fault, clipped
+from detection.data.faults import Box, Fault, box_fault, clipped, count_of, overhang
 from detection.data.voc_folders import VocFiles, find_voc
 from detection.data.voc_masks import FOLDER as MASKS
 from detection.data.voc_masks import match_instances, read_instances
@@ -31,6 +31,7 @@ class _Object:
     box: Box
     label: int
     difficult: bool
+    mistake: Fault | None = None
 
 
 def read_voc(
@@ -60,11 +61,12 @@ def read_voc(
     files = find_voc(root, split, masks)
     faults: list[Fault] = []
     parsed = [(stem, tree) for stem in files.stems if (tree := _parse(files, stem, faults)) is not None]
+    # The parts of a made split have the classes of the whole, though a rare one may occur in one of them only.
+    others = set(files.xml) - set(files.stems) if files.made_split and (classes is None or files.unlabelled) else ()
+    rest = [(stem, tree) for stem in others if (tree := _parse(files, stem, [])) is not None]
     if classes is None:
-        # The parts of a made split have the classes of the whole, though a rare one may occur in one of them only.
-        others = set(files.xml) - set(files.stems) if files.made_split else ()
-        rest = [tree for stem in others if (tree := _parse(files, stem, [])) is not None]
-        classes = _classes_in([*(tree for _, tree in parsed), *rest])
+        classes = _classes_in(tree for _, tree in (*parsed, *rest))
+    _mention_unlabelled(files, [*parsed, *rest], faults)
     builder = AnnotationBuilder(classes, masks=masks)
     labels = {name: label for label, name in enumerate(classes)}
     for number, (stem, tree) in enumerate(parsed, start=1):
@@ -97,6 +99,19 @@ def _classes_in(trees: Iterable[Element]) -> tuple[str, ...]:
     return tuple(sorted(names - {""}))
 
 
+def _mention_unlabelled(files: VocFiles, parsed: Iterable[tuple[str, Element]], faults: list[Fault]) -> None:
+    """A warning for pictures without an XML file of their name, unless one of another name tells theirs."""
+    told = {files.picture(stem, _filename(tree)) for stem, tree in parsed} if files.unlabelled else set()
+    without = [name for name in files.unlabelled if name not in told]
+    if without:
+        what = f"no XML file; {count_of(len(without), 'picture')} without one will not be used"
+        faults.append(Fault(files.shown(files.pictures / without[0]), what, "warning"))
+
+
+def _filename(tree: Element) -> str:
+    return (tree.findtext("filename") or "").strip()
+
+
 def _add_image(
     builder: AnnotationBuilder,
     files: VocFiles,
@@ -109,7 +124,7 @@ def _add_image(
 ) -> None:
     """One picture and its usable objects; a picture that is missing or has no size is a fault."""
     xml = files.shown(files.xml_path(stem))
-    name = files.picture(stem, (tree.findtext("filename") or "").strip())
+    name = files.picture(stem, _filename(tree))
     if name is None:
         faults.append(Fault(xml, f"no picture {files.shown(files.pictures / stem)}.jpg", "file"))
         return
@@ -137,6 +152,8 @@ def _add_image(
             own.append((place, Fault(xml, what, "box", box=item.box)))
         else:
             builder.add_object(item.box, item.label, item.difficult, mask=mask)
+            if item.mistake is not None:
+                own.append((place, replace(item.mistake, file=xml)))
     if own:
         lines = _object_lines(files.xml_path(stem).read_bytes())
         faults += [replace(fault, line=lines[place]) for place, fault in own]
@@ -170,7 +187,9 @@ def _read_object(item: Element, size: Size, labels: dict[str, int]) -> _Object |
     if what is not None:
         return Fault("", f"{name}: {what}", "box", box=(x1, y1, x2, y2))
     difficult = (item.findtext("difficult") or "").strip().lower() in ("1", "true")
-    return _Object(clipped((x1 - 1, y1 - 1, x2, y2), width, height), labels[name], difficult)
+    beyond = overhang((x1, y1, x2, y2), width, height)
+    mistake = Fault("", f"{name}: {beyond}", "warning", box=(x1, y1, x2, y2)) if beyond else None
+    return _Object(clipped((x1 - 1, y1 - 1, x2, y2), width, height), labels[name], difficult, mistake)
 
 
 def _masks(files: VocFiles, stem: str, size: Size, read: list[_Object | Fault]) -> list[bytes | None]:

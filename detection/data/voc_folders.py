@@ -6,7 +6,7 @@ from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 
-from backbones.data.splits import seeded_split
+from backbones.data.splits import made_part, seeded_split
 from backbones.errors import InputError, did_you_mean
 from backbones.images import SUFFIXES
 from detection.data.layouts import refused
@@ -27,6 +27,8 @@ class VocFiles:
         made_split: the split was made.
         xml: file names by stem.
         names: picture file names by stem.
+        unlabelled: file names of the split's pictures without an XML file of their name, where no list says which
+            pictures there are.
     """
 
     root: Path
@@ -36,6 +38,7 @@ class VocFiles:
     made_split: bool
     xml: dict[str, str]
     names: dict[str, str]
+    unlabelled: tuple[str, ...] = ()
 
     def xml_path(self, stem: str) -> Path:
         """Where an XML file lies, or should."""
@@ -75,7 +78,10 @@ def find_voc(root: Path, split: str, masks: bool = False) -> VocFiles:
     made = listed is None and not own
     stems = tuple(seeded_split(list(xml), split)) if made else listed or tuple(xml)
     pictures = _picture_folder(root, base, annotations)
-    return VocFiles(root, annotations, pictures, stems, made, xml, by_stem(pictures, SUFFIXES))
+    names = by_stem(pictures, SUFFIXES)
+    spare = [stem for stem in names if stem not in xml] if listed is None else []
+    unlabelled = tuple(names[stem] for stem in spare if not made or made_part(stem) == split)
+    return VocFiles(root, annotations, pictures, stems, made, xml, names, unlabelled)
 
 
 def _split_folders(root: Path) -> dict[str, Path]:

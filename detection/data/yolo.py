@@ -9,7 +9,7 @@ from pathlib import Path
 from backbones.errors import InputError
 from backbones.images import MAX_PIXELS, Size, read_size
 from detection.data.annotations import AnnotationBuilder, DetectionData, PictureFiles
-from detection.data.faults import Box, Fault, box_fault, clipped, count_of
+from detection.data.faults import Box, Fault, box_fault, clipped, count_of, overhang
 from detection.data.segmentations import UnusableMaskError, encode_polygons
 from detection.data.yolo_folders import find_yolo, label_path, read_lines
 
@@ -22,6 +22,7 @@ class _Object:
     box: Box
     label: int
     mask: bytes
+    mistake: Fault | None = None
 
 
 def read_yolo(
@@ -114,6 +115,8 @@ def _add_objects(
             faults.append(replace(item, file=shown, line=number))
         else:
             builder.add_object(item.box, item.label, mask=item.mask)
+            if item.mistake is not None:
+                faults.append(replace(item.mistake, file=shown, line=number))
 
 
 def _read_line(
@@ -147,7 +150,9 @@ def _read_line(
             what = str(error)
     if what is not None:
         return Fault("", f"{classes[label]}: {what}", "box", box=box)
-    return _Object(clipped(box, width, height), label, mask)
+    beyond = overhang(box, width, height)
+    mistake = Fault("", f"{classes[label]}: {beyond}", "warning", box=box) if beyond else None
+    return _Object(clipped(box, width, height), label, mask, mistake)
 
 
 def _corners(values: list[float]) -> Box:

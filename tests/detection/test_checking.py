@@ -13,7 +13,14 @@ from pycocotools import mask as rle
 from backbones.errors import InputError
 from detection import check
 from detection.data.annotations import AnnotationBuilder, DetectionData
-from detection.data.checking import check_pictures, describe, describe_classes, likely_mistakes, repeated_pictures
+from detection.data.checking import (
+    check_pictures,
+    describe,
+    describe_classes,
+    likely_mistakes,
+    misspelt_classes,
+    repeated_pictures,
+)
 from detection.data.datasets import read_checked
 from detection.data.digit_files import write_voc
 from detection.data.voc import read_voc
@@ -63,6 +70,27 @@ def test_likely_mistakes_are_warnings() -> None:
         "a.png: Red cell: box (0, 0, 20, 20) occurs more than once",
         "a.png: Red cell: box (3, 3, 3.5, 20) is thinner than a pixel",
     ]
+
+
+def of_classes(counts: dict[str, int]) -> DetectionData:
+    builder = AnnotationBuilder(tuple(counts))
+    builder.add_image("none.png", 1, (40, 60))
+    for label, (name, count) in enumerate(counts.items()):
+        for _ in range(count):
+            builder.add_object((0, 0, 20, 20), label)
+        builder.add_image(f"{name}.png", label + 2, (40, 60))
+    return DetectionData("made", builder.build(), [])
+
+
+def test_rare_classes_one_slip_from_a_frequent_one_are_told() -> None:
+    train = of_classes({"WBC": 30, "WCB": 0, "RBC": 1, "cells": 40, "cell": 1, "s1": 1, "s10": 40, "dog": 20, "god": 9})
+    val = of_classes({"WBC": 1, "WCB": 1, "RBC": 0, "cells": 0, "cell": 1, "s1": 0, "s10": 0, "dog": 0, "god": 0})
+    found = misspelt_classes({"train": train.annotations, "val": val.annotations})
+    assert sorted(str(fault) for fault in found) == [
+        "WCB.png: class 'WCB' has 1 object in all; misspelt for 'WBC'?",
+        "cell.png: class 'cell' has 2 objects in all; misspelt for 'cells'?",
+    ]
+    assert {fault.kind for fault in found} == {"warning"}
 
 
 @pytest.mark.parametrize("decode", [True, False])
@@ -141,3 +169,16 @@ def test_what_is_used_is_checked_first(tmp_path: Path, caplog: pytest.LogCapture
         Image.new("RGB", (60, 64)).save(folder / f"JPEGImages/p{number}.png")
     with pytest.raises(InputError, match=r"p1.png: 60 x 64 pixels, but its annotations say 64 x 64, and .* more; list"):
         read_checked(f"voc:{folder}", "train")
+
+
+def test_a_folder_of_files_as_they_come_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    objects = [("Cell", (2.0, 2.0, 30.0, 30.0)), ("cell", (5.0, 5.0, 70.0, 30.0))]
+    write_voc_folder(tmp_path, {f"{number}": objects for number in range(12)})
+    (tmp_path / "JPEGImages/3.png").write_bytes(b"")
+    (tmp_path / "Annotations/5.xml").unlink()
+    assert check.main(["--dataset", f"voc:{tmp_path}"]) == 1
+    told = capsys.readouterr()
+    assert told.out.count("differ by case only") == 1
+    assert told.out.count("JPEGImages/5.png: no XML file; 1 picture without one will not be used") == 1
+    assert told.out.count("cell: box (5, 5, 70, 30) reaches outside the image of 64 x 64 pixels; cut there") == 11
+    assert "must be mended or removed (a picture with its annotations)" in told.err

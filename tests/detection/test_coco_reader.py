@@ -180,6 +180,17 @@ def test_numbers_that_are_none(tmp_path: Path) -> None:
     assert "instances_train.json: annotations[2]: a.png: box (5, 5, 3, 10) has no area" in found
 
 
+def test_boxes_partly_outside_are_cut_and_told(tmp_path: Path) -> None:
+    boxes = [[-3, 2, 10, 10], [2, 3, 29, 10], [-20, 2, 10, 10]]
+    data, faults = read_coco(write(tmp_path, annotations=[annotation(bbox=box) for box in boxes]), "train")
+    assert data.annotations.objects.boxes.tolist() == [[0, 2, 7, 12], [2, 3, 30, 13]]
+    assert texts(faults, "warning") == [
+        "instances_train.json: annotations[0]: a.png: box (-3, 2, 7, 12) reaches outside the image of 30 x 20 pixels; "
+        "cut there"
+    ]
+    assert len(texts(faults, "box")) == 1
+
+
 def test_swapped_sizes_are_told(tmp_path: Path) -> None:
     data, faults = read_coco(write(tmp_path, images=[image(1, height=30, width=20)]), "train")
     assert not faults

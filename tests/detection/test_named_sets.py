@@ -26,7 +26,7 @@ def voc(data_dir: Path, place: str = "VOCdevkit/VOC{}") -> None:
     for year, lists in LISTS.items():
         root = data_dir / place.format(year)
         names = sorted({stem for stems in lists.values() for stem in stems.split()})
-        write_voc_folder(root, {stem: [("cat", (1, 1, 9, 9)), ("dog", (2, 2, 60, 70))] for stem in names})
+        write_voc_folder(root, {stem: [("cat", (1, 1, 9, 9)), ("dog", (2, 2, 60, 64))] for stem in names})
         (root / "ImageSets" / "Main").mkdir(parents=True)
         for split, stems in lists.items():
             (root / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(stems.split()))

@@ -126,7 +126,7 @@ def test_faults_of_voc_files_are_named(tmp_path: Path) -> None:
     assert found == {
         ("Annotations/flat.xml", "box"), ("Annotations/point.xml", "box"), ("Annotations/outside.xml", "box"),
         ("Annotations/gone.xml", "file"), ("Annotations/broken.xml", "file"), ("Annotations/bomb.xml", "file"),
-        ("Annotations/words.xml", "box"), ("Annotations/absent.xml", "file"),
+        ("Annotations/words.xml", "box"), ("Annotations/absent.xml", "file"), ("Annotations/over.xml", "warning"),
     }  # fmt: skip
     assert sum(fault.file.endswith("words.xml") for fault in faults) == 2
     assert [str(name) for name in data.annotations.names] == [

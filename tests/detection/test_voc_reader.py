@@ -210,3 +210,34 @@ def test_masks_need_their_folder(tmp_path: Path) -> None:
     write_voc_folder(tmp_path, {"a": []})
     with pytest.raises(InputError, match="masks are asked for, but there is no folder SegmentationObject"):
         read_voc(tmp_path, "train", masks=True)
+
+
+@pytest.mark.parametrize("classes", [None, ("cat",)])
+def test_pictures_without_xml_are_mentioned_where_no_list_leaves_them_out(
+    classes: tuple[str, ...] | None, tmp_path: Path
+) -> None:
+    for stem in "abcdefghijkl":
+        photograph(tmp_path / f"{stem}.jpg")
+        (tmp_path / f"{stem}.xml").write_text(xml("cat"))
+    photograph(tmp_path / "alone.jpg")
+    photograph(tmp_path / "told.jpg")
+    (tmp_path / "other.xml").write_text(xml("cat", filename="told.jpg"))
+    faults = [fault for split in ("train", "val") for fault in read_voc(tmp_path, split, classes)[1]]
+    assert texts(faults) == ["warning  alone.jpg: no XML file; 1 picture without one will not be used"]
+    write_list(tmp_path, "Main", "a", "b")
+    assert read_voc(tmp_path, "train", classes)[1] == []
+
+
+def test_boxes_partly_outside_are_cut_and_told(tmp_path: Path) -> None:
+    photograph(tmp_path / "a.jpg")
+    text = xml("cat", "cat").replace("<xmax>9", "<xmax>31", 1)
+    (tmp_path / "a.xml").write_text(
+        text[: text.rindex("<xmax>9")] + text[text.rindex("<xmax>9") :].replace("9", "50", 1)
+    )
+    write_list(tmp_path, "Main", "a")
+    data, faults = read_voc(tmp_path, "train")
+    assert data.annotations.objects.boxes[:, 2].tolist() == [30, 30]
+    assert [fault.what for fault in faults] == [
+        "cat: box (1, 1, 50, 9) reaches outside the image of 30 x 20 pixels; cut there"
+    ]
+    assert (faults[0].kind, faults[0].box) == ("warning", (1, 1, 50, 9))

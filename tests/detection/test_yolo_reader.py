@@ -101,6 +101,8 @@ def test_faults_name_file_and_line(tmp_path: Path) -> None:
         "box  train/labels/a.txt:7: 20 10 5 5 are no parts of the picture's sides (0 to 1)",
         "box  train/labels/a.txt:8: nan 0.5 0.5 0.5 are no parts of the picture's sides (0 to 1)",
         "box  train/labels/a.txt:9: not all numbers",
+        "warning  train/labels/a.txt:10: cat: box (34, 5, 42, 15) reaches outside the image of 40 x 20 pixels; "
+        "cut there",
         "file  train/labels/b.txt: cannot be read as text "
         "('utf-8' codec can't decode byte 0xff in position 0: invalid start byte)",
         "file  train/images/d.png: not a JPEG, PNG, WEBP or BMP picture",
