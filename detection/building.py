@@ -16,6 +16,7 @@ from backbones.building import build_backbone
 from backbones.contract import Backbone
 from backbones.errors import InputError
 from backbones.normalization import Normalize
+from backbones.resnet import CAFFE_POOL
 from backbones.running.run_folder import WEIGHTS
 from backbones.vgg import VGG
 from backbones.weights.loading import load_weights, read_weights
@@ -173,6 +174,10 @@ def load_exactly(model: nn.Module, tensors: dict[str, Tensor], origin: str) -> N
 
 
 def _weights(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Those that must agree: not the batch counters, which frozen norms lack, nor what follows from the settings."""
-    own = ("num_batches_tracked", "normalize.mean", "normalize.inverse_std")
+    """Those that must agree.
+
+    Neither the batch counters, which frozen norms lack, nor what follows from the settings, nor the grid of the pooling,
+    which loading sets.
+    """
+    own = ("num_batches_tracked", "normalize.mean", "normalize.inverse_std", CAFFE_POOL)
     return {name: tensor for name, tensor in tensors.items() if not name.endswith(own)}
