@@ -176,8 +176,8 @@ def load_exactly(model: nn.Module, tensors: dict[str, Tensor], origin: str) -> N
 def _weights(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Those that must agree.
 
-    Neither the batch counters, which frozen norms lack, nor what follows from the settings, nor the grid of the pooling,
-    which loading sets.
+    Neither the batch counters, which frozen norms lack, nor what follows from the settings, nor the grid of the
+    pooling, which loading sets.
     """
     own = ("num_batches_tracked", "normalize.mean", "normalize.inverse_std", CAFFE_POOL)
     return {name: tensor for name, tensor in tensors.items() if not name.endswith(own)}
