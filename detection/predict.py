@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from backbones.errors import InputError, did_you_mean
 from backbones.running.command_line import option, run_command
@@ -102,6 +102,8 @@ def run(options: PredictionOptions) -> None:
     if output.exists() and not output.is_dir():
         raise InputError(f"--output {output}: is a file; name a folder")
     sources, outcome.faults[:] = find_sources(options.inputs, options.list, output)
+    if not sources:
+        _refuse_nothing(outcome.faults)
     ids = read_image_ids(Path(options.coco_images), sources) if options.coco_images else None
     models = [options.model, *(options.ensemble.split(",") if options.ensemble else [])]
     switches = replace(options, max_detections=None)  # also of exported models: the rest is left out behind them
@@ -121,11 +123,10 @@ def run(options: PredictionOptions) -> None:
     ):
         Prediction(detector, settings, copies, listings, _pace(bar), interrupted, outcome).run(sources)
         stopped = interrupted()
+        if stopped and not outcome.done:
+            raise Interrupted("nothing was done")
         if not outcome.done:
-            _name(outcome.faults)
-            raise (
-                Interrupted("nothing was done") if stopped else InputError("nothing could be read; nothing is written")
-            )
+            _refuse_nothing(outcome.faults)
     if not options.quiet:
         print(f"{outcome}: {', '.join(options.saved)} in {options.output}")
     _name(outcome.faults)
@@ -133,6 +134,11 @@ def run(options: PredictionOptions) -> None:
         raise Interrupted(f"{outcome.done} of {total} are done and written")
     if outcome.faults:
         raise InputError(f"{len(outcome.faults)} of the inputs could not be read, or only in part; the others are done")
+
+
+def _refuse_nothing(faults: Sequence[InputError]) -> NoReturn:
+    _name(faults)
+    raise InputError("nothing could be read; nothing is written")
 
 
 def _name(faults: Sequence[InputError]) -> None:

@@ -151,11 +151,7 @@ class _Coco:
         self._count += 1
         given = self._labelling.image_ids
         number = self._count if given is None else given[view.source]
-        results = as_coco_results([found], [number], self._labelling.category_ids)
-        if found.masks is not None:
-            for item, mask in zip(results, found.masks.to_compressed_coco(), strict=True):
-                item["segmentation"] = mask
-        for item in results:
+        for item in as_coco_results([found], [number], self._labelling.category_ids):
             self._results.add(item)
         if self._images:
             height, width = view.size

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 
 from backbones.errors import InputError, did_you_mean
 from detection.settings import DetectorSettings
 
+logger = logging.getLogger("shortcut")
 DEFAULT = 0.5
 """For models that store no thresholds of their own."""
 
@@ -25,6 +27,8 @@ def thresholds_by_class(settings: DetectorSettings, threshold: float | None, cho
     """
     if threshold is not None and not 0 <= threshold <= 1:
         raise InputError(f"--threshold {threshold}: scores lie between 0 and 1")
+    if threshold is not None and threshold < settings.output.score_threshold:
+        logger.warning("the model itself leaves out scores up to %g", settings.output.score_threshold)
     count = len(settings.classes)
     stored = settings.score_thresholds if len(settings.score_thresholds) == count else (DEFAULT,) * count
     least = stored if threshold is None else (threshold,) * count
