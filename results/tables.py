@@ -54,6 +54,40 @@ def photographs_table() -> list[str]:
     ]
 
 
+def detectors_table() -> list[str]:
+    """Small detectors of each kind."""
+    found = load("detectors")["results"]
+    rows = ["| small detectors, test pictures | AP | AP50 | mask AP | minutes |", "|---|---|---|---|---|"]
+    for entry in found.values():
+        settings = entry["settings"]
+        data = settings["dataset"].removeprefix("voc:data/")
+        name = f"{data}: {settings['backbone']} {str(settings['head']).upper()}"
+        name += ", masks" * bool(settings.get("masks")) + ", global context" * bool(settings.get("context"))
+        masks = f"{entry['mask_AP']:.3f}" if "mask_AP" in entry else ""
+        rows.append(f"| {name} | {entry['AP']:.3f} | {entry['AP50']:.3f} | {masks} | {entry['minutes']:.0f} |")
+    return [*rows, "", "Minutes on two shared CPU cores, evaluations included."]
+
+
+def improvements_table() -> list[str]:
+    """What the appendix's improvements change on small data, beside what the paper saw on COCO."""
+    parts = [load(name) for name in ("improvements_digits", "improvements_bccd")]
+    paper = parts[0]["paper"]
+    rows = [
+        "| improvement, AP points gained (time, times the baseline) | digits | BCCD | the paper on COCO |",
+        "|---|---|---|---|",
+    ]
+    names = [name for name in dict.fromkeys(n for part in parts for n in part["results"]) if name != "baseline"]
+    for name in names:
+        cells = [_gain(part["results"].get(name)) for part in parts]
+        rows.append(f"| {name} | {cells[0]} | {cells[1]} | {f'{paper[name]:+.1f}' if name in paper else ''} |")
+    bases = " and ".join(f"{part['results']['baseline']['AP']:.3f}" for part in parts)
+    return [*rows, "", f"Baselines: AP {bases}. Small-scale; one run of each."]
+
+
+def _gain(marks: dict[str, float] | None) -> str:
+    return f"{marks['gain']:+.1f} ({marks['time']:.1f})" if marks else ""
+
+
 def pretraining_table() -> list[str]:
     """Small checks of pretraining and of the test protocols."""
     loops, decoding = load("cifar_against_plain")["results"], load("decode_speed")["results"]
@@ -112,6 +146,8 @@ def machine(result: dict[str, Any]) -> str:
 TABLES: dict[str, Callable[[], list[str]]] = {
     "digits": digits_table,
     "photographs": photographs_table,
+    "detectors": detectors_table,
+    "improvements": improvements_table,
     "pretraining": pretraining_table,
     "speed": speed_table,
     "not-run": not_run_table,
