@@ -31,7 +31,7 @@ def seeded_split(names: Sequence[str], split: str) -> list[str]:
         place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2**32
         parts["val" if place < VALIDATION_SHARE else "train"].append(name)
     if not parts[split]:
-        raise InputError(f"{len(names)} images are too few to divide into train and val; write ImageSets yourself")
+        raise InputError(f"{len(names)} images are too few to divide into train and val; divide them yourself")
     return parts[split]
 
 

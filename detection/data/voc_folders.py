@@ -103,8 +103,9 @@ def _picture_folder(root: Path, base: Path, annotations: Path) -> Path:
 
 
 def _by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, str]:
+    """File names by stem; hidden files are none (copies from a Mac come with ``._NAME.jpg``)."""
     names = sorted(path.name for path in folder.iterdir() if path.name.lower().endswith(suffixes))
-    return {name.rpartition(".")[0]: name for name in names}
+    return {name.rpartition(".")[0]: name for name in names if not name.startswith(".")}
 
 
 def _listed(root: Path, split: str, masks: bool, xml: dict[str, str]) -> tuple[str, ...] | None:
@@ -125,4 +126,5 @@ def _listed(root: Path, split: str, masks: bool, xml: dict[str, str]) -> tuple[s
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as a list of names ({error})") from error
     names = (line.strip() if line.strip() in xml else line.split()[0] for line in lines if line.strip())
-    return tuple(name.rpartition(".")[0] if name.lower().endswith((*SUFFIXES, ".xml")) else name for name in names)
+    stems = (name.rpartition(".")[0] if name.lower().endswith((*SUFFIXES, ".xml")) else name for name in names)
+    return tuple(dict.fromkeys(stems))
