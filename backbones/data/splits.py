@@ -30,7 +30,7 @@ def seeded_split(names: Sequence[str], split: str) -> list[str]:
     for name in names:
         parts[made_part(name)].append(name)
     if not parts[split]:
-        raise InputError(f"{len(names)} images are too few to divide into train and val; write ImageSets yourself")
+        raise InputError(f"{len(names)} images are too few to divide into train and val; divide them yourself")
     return parts[split]
 
 

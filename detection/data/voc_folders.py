@@ -110,9 +110,9 @@ def _picture_folder(root: Path, base: Path, annotations: Path) -> Path:
 
 
 def by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, str]:
-    """The names of a folder's files with these endings, by what stands before the ending."""
+    """File names by stem; hidden files are none (copies from a Mac come with ``._NAME.jpg``)."""
     names = sorted(path.name for path in folder.iterdir() if path.name.lower().endswith(suffixes))
-    return {name.rpartition(".")[0]: name for name in names}
+    return {name.rpartition(".")[0]: name for name in names if not name.startswith(".")}
 
 
 def _listed(root: Path, split: str, masks: bool, xml: dict[str, str]) -> tuple[str, ...] | None:
@@ -145,4 +145,5 @@ def read_list(lists: Path, split: str, known: Container[str] = ()) -> tuple[str,
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as a list of names ({error})") from error
     names = (line.strip() if line.strip() in known else line.split()[0] for line in lines if line.strip())
-    return tuple(name.rpartition(".")[0] if name.lower().endswith((*SUFFIXES, ".xml")) else name for name in names)
+    stems = (name.rpartition(".")[0] if name.lower().endswith((*SUFFIXES, ".xml")) else name for name in names)
+    return tuple(dict.fromkeys(stems))

@@ -173,8 +173,12 @@ def _pictures_of(root: Path, source: Path) -> Iterator[Path]:
 
 
 def _has_pictures(folder: Path) -> bool:
-    return folder.is_dir() and any(path.suffix.lower() in SUFFIXES for path in folder.rglob("*"))
+    return folder.is_dir() and any(_is_picture(path) for path in folder.rglob("*"))
 
 
-def _pictures_below(folder: Path) -> Iterator[Path]:
-    return iter(sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES))
+def _pictures_below(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if _is_picture(path))
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")

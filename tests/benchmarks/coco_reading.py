@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Seconds and memory of reading a COCO file of train2017's size, with and without masks, beside pycocotools.
+"""Processor seconds and memory of reading a COCO file of train2017's size, with and without masks, beside pycocotools.
 
     python tests/benchmarks/coco_reading.py --output results/coco_reading.json
 
@@ -51,7 +51,7 @@ def main() -> None:
     if options.output:
         write_measurement(
             options.output,
-            what="reading a COCO file: seconds, most and kept memory of the process; pycocotools reads boxes only",
+            what="reading a COCO file: processor seconds, most and kept megabytes; pycocotools keeps what it parses",
             images=options.images,
             objects=options.objects,
             megabytes=round(size / 1e6),
@@ -65,7 +65,7 @@ def measure(way: str, folder: Path) -> dict[str, float]:
 
     from detection.data.coco import read_coco
 
-    before, begun = resident(), time.perf_counter()
+    before, begun = resident(), time.process_time()
     if way == "pycocotools":
         sys.stdout, shown = sys.stderr, sys.stdout
         kept: object = COCO(str(folder / "annotations" / "instances_train2017.json"))
@@ -73,7 +73,7 @@ def measure(way: str, folder: Path) -> dict[str, float]:
     else:
         kept, faults = read_coco(folder, "train", masks=way == "masks")
         assert not faults
-    seconds = time.perf_counter() - begun
+    seconds = time.process_time() - begun
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
     row = {"seconds": round(seconds, 1), "peak_mb": round(most - before), "kept_mb": round(resident() - before)}
     del kept

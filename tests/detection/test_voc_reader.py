@@ -121,6 +121,7 @@ def test_looser_folders_are_divided(annotations: str, pictures: str, tmp_path: P
         photograph(tmp_path / pictures / f"my photo {number}.JPG")
         (tmp_path / annotations / f"my photo {number}.XML").write_text(xml("cat"))
     (tmp_path / "notes.txt").write_text("nothing")
+    (tmp_path / annotations / "._my photo 1.XML").write_bytes(b"\0\5\x16\7")
     train, faults = read_voc(tmp_path, "train")
     val, _ = read_voc(tmp_path, "val")
     assert not faults
@@ -156,7 +157,7 @@ def test_pictures_are_found_by_stem_or_by_the_told_name(tmp_path: Path) -> None:
         ("five", "b.png"),
     ):
         (tmp_path / "Annotations" / f"{stem}.xml").write_text(xml(filename=told))
-    write_list(tmp_path, "Main", "a", "one.jpg", "two.xml  1", "three", "four", "five")
+    write_list(tmp_path, "Main", "a", "one.jpg", "two.xml  1", "a", "three", "four", "five")
     data, faults = read_voc(tmp_path, "train")
     assert data.annotations.names.tolist() == ["a.jpg", "b.jpg", "x.y.jpg", "b.jpg"]
     assert texts(faults) == [

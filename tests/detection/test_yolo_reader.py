@@ -152,6 +152,7 @@ def test_lists_of_paths_are_splits(tmp_path: Path) -> None:
 @pytest.mark.parametrize("folder", ["images", "."])
 def test_folders_without_splits_are_divided(folder: str, tmp_path: Path) -> None:
     write(tmp_path / "classes.txt", "cat\n")
+    (tmp_path / "._0.png").write_bytes(b"hidden")
     for number in range(40):
         write(label_path(picture(tmp_path / folder / f"{number}.png")), BOX)
     train, val = (read_yolo(tmp_path, split)[0] for split in ("train", "val"))
