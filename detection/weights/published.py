@@ -127,8 +127,8 @@ def facts_of(path: Path) -> Facts:
         InputError: the file can't be read.
     """
     rows = [row for rows in SCHEMES.values() for row in rows.values() if row.facts != _NOTHING]
-    known = (row.facts for row in rows if checksum(path, row.algorithm).startswith(row.checksum))
-    return next(known, _NOTHING)
+    found = {algorithm: checksum(path, algorithm) for algorithm in {row.algorithm for row in rows}}
+    return next((row.facts for row in rows if found[row.algorithm].startswith(row.checksum)), _NOTHING)
 
 
 def checksum(path: Path, algorithm: str) -> str:

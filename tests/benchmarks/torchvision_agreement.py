@@ -78,7 +78,7 @@ def distinct(pictures: list[Picture]) -> list[Picture]:
 def compare(kind: str, pictures: list[Picture]) -> dict[str, Any]:
     """One design on all photographs."""
     fitted_to = [torch.from_numpy(picture.copy()).permute(2, 0, 1) / 255 for picture in pictures[:2]]
-    theirs, ours = make_twins(50, 0, SHORTER, kind=kind, pictures=fitted_to)
+    theirs, ours = make_twins(50, 0, SHORTER, kind=kind, pictures=fitted_to, longer=LONGER)
     total = Agreement(0, 0, 0, 0)
     seconds = np.zeros(2)
     labels: set[int] = set()
@@ -88,9 +88,14 @@ def compare(kind: str, pictures: list[Picture]) -> dict[str, Any]:
         middle = time.perf_counter()
         found = ours.predict([picture])
         seconds += (middle - started, time.perf_counter() - middle)
-        total += agreement(expected, found)
+        same = agreement(expected, found)
+        print(f"  {picture.shape[0]} x {picture.shape[1]}: {same.met} of {same.counted}", flush=True)
+        total += same
         labels |= set(found[0].labels.tolist())
-    print(f"{KINDS[kind]}: {total.met} of {total.counted} agree, {len(labels)} classes; seconds {seconds.round(1)}")
+    print(
+        f"{KINDS[kind]}: {total.met} of {total.counted} agree, {len(labels)} classes; seconds {seconds.round(1)}",
+        flush=True,
+    )
     return {"counted": total.counted, "met": total.met, "missing": total.missing, "extra": total.extra}
 
 

@@ -45,6 +45,7 @@ def make_twins(
     spread: bool = True,
     kind: str = "faster",
     pictures: Sequence[Tensor] = (),
+    longer: int = 0,
     channels: int = 256,
     proposals: int = 1000,
     **settings: Any,
@@ -59,12 +60,14 @@ def make_twins(
         spread: widen the scores, so that detections are distinct.
         kind: one of ``KINDS``.
         pictures: [3, H, W] in 0..1, to fit statistics and scores to; noise by default.
+        longer: limit on the longer side; by default twice the shorter.
         channels: width of the pyramid and of the heads' convolutions.
         proposals: of each image, in testing; twice as many in training.
         **settings: fields of our ``DetectorSettings``.
     """
     torch.manual_seed(seed)
-    theirs = build_theirs(depth, (classes or 90) + 1, kind, channels, min_size=size, max_size=2 * size)
+    limits = InputSettings(size, longer or 2 * size)
+    theirs = build_theirs(depth, (classes or 90) + 1, kind, channels, min_size=size, max_size=limits.longer)
     theirs.rpn._post_nms_top_n.update(training=2 * proposals, testing=proposals)
     pictures = pictures or [torch.rand(3, 128, 128) for _ in range(2)]
     _calibrate(theirs, pictures)
@@ -78,7 +81,7 @@ def make_twins(
     facts = Facts(unknown(classes) if classes else None)
     foreign = TORCHVISION_DETECTORS.convert(content_of(theirs.state_dict()), facts)
     sizes = {
-        "input": InputSettings(size, 2 * size),
+        "input": limits,
         "train_proposals": ProposalSettings(2000, 2 * proposals),
         "test_proposals": ProposalSettings(1000, proposals),
     }
