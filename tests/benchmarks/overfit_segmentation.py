@@ -27,7 +27,7 @@ from detection.segmentation.labelled_images import SegmentationData
 from detection.segmentation.options import SegmentationOptions
 from tests.benchmarks.overfit import chosen_images
 
-MIOU, SIDE, CROP, STRIDE = 0.8, 160, 224, 8
+MIOU, SIDE, CROP, STRIDE = 0.8, 128, 192, 8
 
 
 def main() -> int:
