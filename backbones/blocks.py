@@ -31,7 +31,7 @@ class PaddedShortcut(nn.Module):
         self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
-        subsampled = x[:, :, :: self.stride, :: self.stride]
+        subsampled = functional.max_pool2d(x, 1, self.stride)  # one operator; engines misread strided slices
         return functional.pad(subsampled, (0, 0, 0, 0, 0, self.new_channels))
 
 

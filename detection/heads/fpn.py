@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torchvision.ops import FeaturePyramidNetwork
 
 from backbones.contract import Backbone
@@ -56,7 +57,7 @@ class FPNHead(DetectionHead):
         maps = self.backbone.features(images)
         levels = list(self.pyramid({name: maps[name] for name in self.used}).values())
         for _ in range(self.extra):
-            levels.append(levels[-1][:, :, ::2, ::2])
+            levels.append(functional.max_pool2d(levels[-1], 1, 2))  # one operator; engines misread strided slices
         return levels
 
     def levels(self, boxes: Tensor) -> Tensor:
