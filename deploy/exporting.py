@@ -14,6 +14,7 @@ import torch
 from backbones.classifier import Classifier, load_classifier
 from backbones.errors import InputError
 from backbones.images import SUFFIXES, Picture, read_image
+from backbones.resize_fingerprint import resize_fingerprint
 from backbones.running.atomic_write import write_json
 from backbones.running.progress import start_logging
 from deploy.export_options import ExportOptions
@@ -117,7 +118,10 @@ def _export_classifier(
 
 
 def _metadata(task: str, classes: tuple[str, ...], architecture: dict[str, Any]) -> dict[str, Any]:
-    return {"format": FORMAT, "task": task, "classes": list(classes), "architecture": architecture}
+    return {
+        "format": FORMAT, "task": task, "classes": list(classes), "architecture": architecture, "precision": "fp32",
+        "flavour": "portable", "resize": resize_fingerprint(),
+    }  # fmt: skip
 
 
 def _trace(run: Callable[[], Any]) -> None:

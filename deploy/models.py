@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from detection.improvements.improved_detector import ImprovedDetector
     from detection.inference_switches import Switches
 
-EXPORTED = (".onnx",)
+EXPORTED = (".onnx", ".plan")
 
 
 def open_detector(model: str, device: str = "cpu", precision: str = "fp32") -> Detector | DetectorRuntime:

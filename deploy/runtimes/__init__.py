@@ -4,28 +4,37 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from backbones.errors import InputError
 from deploy.runtimes.classifier import ClassifierRuntime
 from deploy.runtimes.detector import DetectorRuntime
-from deploy.runtimes.onnx_runtime import OnnxSession
+from deploy.runtimes.engines import choose_engine, open_session
+from deploy.runtimes.segmenter import SegmenterRuntime
+from deploy.runtimes.session import Session
 
-Runtime = ClassifierRuntime | DetectorRuntime
+Runtime = ClassifierRuntime | DetectorRuntime | SegmenterRuntime
+
+_RUNTIMES: dict[str, type[Runtime]] = {
+    "classification": ClassifierRuntime,
+    "detection": DetectorRuntime,
+    "segmentation": SegmenterRuntime,
+}
 
 
-def load_runtime(path: str | Path, threads: int | None = None) -> Runtime:
-    """An exported model, ready to predict.
+def load_runtime(path: str | Path, threads: int | None = None, engine: str | None = None) -> Runtime:
+    """A model, ready to predict.
 
     Args:
-        path: an ``.onnx`` file from ``deploy/export.py``.
+        path: an ``.onnx`` or ``.plan`` file from ``deploy/export.py``.
         threads: processor threads; by default as many as there are cores.
+        engine: ``openvino`` (preferred on a processor), ``onnxruntime`` or ``tensorrt``; by default the first that
+            is installed and runs the file.
 
     Raises:
-        InputError: the file is missing, damaged, or was exported by something else.
+        InputError: the file is missing, damaged, or was exported by something else; or the engine cannot run it.
     """
     path = Path(path)
-    if path.suffix != ".onnx":
-        raise InputError(f"{path}: not an exported model (.onnx); make one with deploy/export.py --model {path}")
-    session = OnnxSession(path, threads)
-    if session.metadata["task"] == "detection":
-        return DetectorRuntime(session, session.metadata)
-    return ClassifierRuntime(session, session.metadata)
+    return runtime_of(open_session(path, choose_engine(path, engine), threads))
+
+
+def runtime_of(session: Session) -> Runtime:
+    """The model that a session's metadata says it is."""
+    return _RUNTIMES[session.metadata["task"]](session, session.metadata)

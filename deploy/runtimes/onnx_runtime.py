@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from backbones.errors import InputError
-from deploy.metadata import KEY, check_format
+from deploy.metadata import KEY, read_metadata
 
 
 class OnnxSession:
@@ -27,6 +26,8 @@ class OnnxSession:
         InputError: the file is missing, damaged, or has no metadata of ours.
     """
 
+    engine = f"ONNX Runtime {onnxruntime.__version__}"
+
     def __init__(self, path: Path, threads: int | None = None) -> None:
         if not path.is_file():
             raise InputError(f"{path}: no such file")
@@ -39,9 +40,7 @@ class OnnxSession:
         except Exception as error:  # ONNX Runtime's own exception classes are private
             raise InputError(f"{path}: ONNX Runtime cannot load it ({' '.join(str(error).split())[:200]})") from error
         text = self._session.get_modelmeta().custom_metadata_map.get(KEY)
-        if text is None:
-            raise InputError(f"{path}: has no metadata of this project; export it with deploy/export.py")
-        self.metadata: dict[str, Any] = check_format(json.loads(text), path)
+        self.metadata: dict[str, Any] = read_metadata(text, path)
         self.outputs = [output.name for output in self._session.get_outputs()]
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -9,6 +9,23 @@ from numpy.typing import NDArray
 
 
 class Session(Protocol):
-    """A loaded engine: named arrays in, named arrays out."""
+    """A loaded engine: named arrays in, named arrays out. Threads may share it.
 
-    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]: ...
+    Attributes:
+        engine: its name and version, for people.
+        metadata: what the export wrote into the file.
+        outputs: names, in the file's order.
+    """
+
+    @property
+    def engine(self) -> str: ...
+
+    @property
+    def metadata(self) -> dict[str, Any]: ...
+
+    @property
+    def outputs(self) -> list[str]: ...
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """One forward pass."""
+        ...

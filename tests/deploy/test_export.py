@@ -242,8 +242,9 @@ def test_other_files_are_refused(exported: Path, exported_classifier: Path, tmp_
     with pytest.raises(InputError, match="not an exported model"):
         load_runtime(exported / "model.safetensors")
     (tmp_path / "half.onnx").write_bytes((exported / "model.onnx").read_bytes()[:5000])
-    with pytest.raises(InputError, match="ONNX Runtime cannot load it"):
-        load_runtime(tmp_path / "half.onnx")
+    for engine, words in (("openvino", "OpenVINO cannot read it"), ("onnxruntime", "ONNX Runtime cannot load it")):
+        with pytest.raises(InputError, match=words):
+            load_runtime(tmp_path / "half.onnx", engine=engine)
     model = onnx.load(exported / "model.onnx")
     model.metadata_props[0].value = json.dumps({"format": 99})
     onnx.save(model, tmp_path / "new.onnx")

@@ -1,0 +1,58 @@
+"""Which engine runs which file."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from backbones.errors import InputError
+from deploy.runtimes.session import Session
+
+ENGINES = ("openvino", "onnxruntime", "tensorrt")
+SUFFIXES = {".onnx": ("openvino", "onnxruntime"), ".plan": ("tensorrt",)}
+"""The engines of each kind of file, the preferred one first."""
+
+
+def choose_engine(path: Path, wanted: str | None = None) -> str:
+    """The engine for a file: the wanted one, or the first that is installed.
+
+    Raises:
+        InputError: not an exported file, no such engine, it does not run such files, or none is installed.
+    """
+    if wanted is not None and wanted not in ENGINES:
+        raise InputError(f"no engine {wanted!r}; there are {', '.join(ENGINES)}")
+    if path.suffix not in SUFFIXES:
+        raise InputError(
+            f"{path}: not an exported model ({', '.join(SUFFIXES)}); make one with deploy/export.py --model {path}"
+        )
+    fitting = SUFFIXES[path.suffix]
+    if wanted is not None and wanted not in fitting:
+        raise InputError(f"{path}: {wanted} does not run it; {' or '.join(fitting)} does")
+    if wanted is not None:
+        return wanted
+    installed = [engine for engine in fitting if engine == "tensorrt" or find_spec(engine)]
+    if not installed:
+        raise InputError(f"{path}: no engine for it is installed; pip install {' or '.join(fitting)}")
+    return installed[0]
+
+
+def open_session(path: Path, engine: str, threads: int | None = None) -> Session:
+    """Load an exported file into its engine.
+
+    Raises:
+        InputError: the engine is not installed, or the file is missing, damaged, or was exported by something else.
+    """
+    try:
+        if engine == "openvino":
+            from deploy.runtimes.openvino_runtime import OpenVinoSession
+
+            return OpenVinoSession(path, threads)
+        if engine == "onnxruntime":
+            from deploy.runtimes.onnx_runtime import OnnxSession
+
+            return OnnxSession(path, threads)
+        from deploy.runtimes.tensorrt_runtime import TensorRTSession
+
+        return TensorRTSession(path)
+    except ModuleNotFoundError as error:
+        raise InputError(f"{path}: {engine} is not installed ({error.name} is missing)") from error

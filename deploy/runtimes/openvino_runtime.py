@@ -1,0 +1,76 @@
+"""OpenVINO: the fastest engine on a processor, and the default there."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino
+from numpy.typing import NDArray
+
+from backbones.errors import InputError
+from deploy.metadata import KEY, read_metadata
+
+HINTS = {"bf16": "bf16"}
+"""Without a hint OpenVINO computes in bf16 wherever the processor can; so what the file does not ask for is fp32."""
+
+
+class OpenVinoSession:
+    """One loaded file: named arrays in, named arrays out.
+
+    Args:
+        path: the ``.onnx`` file.
+        threads: processor threads; by default as many as there are cores.
+
+    Raises:
+        InputError: the file is missing, damaged, or has no metadata of ours.
+    """
+
+    engine = f"OpenVINO {openvino.__version__.split('-')[0]}"
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        if not path.is_file():
+            raise InputError(f"{path}: no such file")
+        core = openvino.Core()
+        try:
+            model = core.read_model(path)
+        except Exception as error:  # OpenVINO raises plain RuntimeErrors of many lines
+            raise InputError(f"{path}: OpenVINO cannot read it ({first_line(error)})") from error
+        self.metadata: dict[str, Any] = read_metadata(_metadata(model), path)
+        settings: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": HINTS.get(self.metadata["precision"], "f32"),
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        if threads:
+            settings["INFERENCE_NUM_THREADS"] = threads
+        try:
+            self._compiled = core.compile_model(model, "CPU", settings)
+        except Exception as error:
+            raise InputError(f"{path}: OpenVINO cannot compile it ({first_line(error)})") from error
+        self.outputs = [output.get_any_name() for output in self._compiled.outputs]
+        self._requests = threading.local()
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """One forward pass. Each thread has its own request, so they may share the session."""
+        request = getattr(self._requests, "own", None)
+        if request is None:
+            request = self._requests.own = self._compiled.create_infer_request()
+        values = request.infer({name: np.ascontiguousarray(value) for name, value in inputs.items()})
+        return {name: np.array(values[name]) for name in self.outputs}
+
+
+def _metadata(model: openvino.Model) -> str | None:
+    if not model.has_rt_info(["framework", KEY]):
+        return None
+    text: str = model.get_rt_info(["framework", KEY]).astype(str)
+    return text
+
+
+def first_line(error: Exception) -> str:
+    """The sentence in OpenVINO's report that says something: the last that is no place in its sources."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
+    return " ".join((telling or lines or [type(error).__name__])[-1].split())[:200]

@@ -1,0 +1,51 @@
+"""A segmenter in any engine: the same ``predict`` as the trained model, with numpy arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backbones.images import Picture
+from deploy.runtimes.session import Session
+from detection.segmentation.framing import segment_pictures
+from detection.segmentation.maps import SegmentationMap
+from detection.segmentation.settings import SegmenterSettings
+
+
+class SegmenterRuntime:
+    """An exported segmenter.
+
+    Args:
+        session: the engine, with inputs ``images`` and ``sizes``.
+        metadata: from the export.
+    """
+
+    def __init__(self, session: Session, metadata: dict[str, Any]) -> None:
+        self.session = session
+        self.metadata = metadata
+        self.settings = SegmenterSettings.from_dict(metadata["architecture"])
+        self.classes: tuple[str, ...] = tuple(metadata["classes"])
+
+    def predict(self, images: Sequence[Any], batch_size: int = 8) -> list[SegmentationMap]:
+        """Label the pixels of pictures (paths, bytes, Pillow images or uint8 arrays, of any size).
+
+        Returns:
+            For each picture labels and scores [H, W] at its own size.
+
+        Raises:
+            InputError: something is no picture; the message names it.
+        """
+        found = dict(self.predict_each(images, batch_size))
+        return [found[number] for number in range(len(images))]
+
+    def predict_each(self, images: Iterable[Any], batch_size: int = 8) -> Iterator[tuple[int, SegmentationMap]]:
+        """The same over a stream, in the order in which batches fill: (place in the stream, labels)."""
+        return segment_pictures(self.segment_arrays, images, self.settings.input, batch_size)
+
+    def segment_arrays(self, images: Picture, sizes: NDArray[np.int64]) -> SegmentationMap:
+        """One padded batch [B, H, W, 3] with valid sizes [B, 2] -> labels and scores [B, H, W]."""
+        found = self.session.run({"images": images, "sizes": sizes})
+        return SegmentationMap(found["labels"].astype(np.uint8), found["scores"])

@@ -1,0 +1,90 @@
+"""Engines behind one interface: which one runs what, and that they agree."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from backbones.errors import InputError
+from backbones.resize_fingerprint import made_picture, resize_fingerprint
+from deploy.metadata import KEY, read_metadata
+from deploy.runtimes import load_runtime
+from deploy.runtimes.classifier import ClassifierRuntime
+from deploy.runtimes.detector import DetectorRuntime
+from deploy.runtimes.engines import choose_engine
+from detection.agreement import agreement
+from detection.data.digits import compose_scene
+from tests.deploy.test_export import exported, exported_classifier
+
+__all__ = ["exported", "exported_classifier"]
+
+
+@pytest.mark.parametrize(
+    ("file", "wanted", "engine"),
+    [
+        ("m.onnx", None, "openvino"),
+        ("m.onnx", "onnxruntime", "onnxruntime"),
+        ("m.plan", None, "tensorrt"),
+    ],
+)
+def test_the_first_installed_engine_is_chosen(file: str, wanted: str | None, engine: str) -> None:
+    assert choose_engine(Path(file), wanted) == engine
+
+
+@pytest.mark.parametrize(
+    ("file", "wanted", "words"),
+    [
+        ("m.onnx", "tensorrt", "tensorrt does not run it; openvino or onnxruntime does"),
+        ("m.onnx", "openvin", "no engine 'openvin'"),
+        ("m.pt", None, "not an exported model"),
+    ],
+)
+def test_an_engine_that_does_not_fit_is_refused(file: str, wanted: str | None, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        choose_engine(Path(file), wanted)
+
+
+def test_engines_agree(exported: Path) -> None:
+    scenes = [compose_scene("val", number).image for number in range(3)]
+    scenes.append(scenes[0][:90, :70])
+    runtimes = [load_runtime(exported / "model.onnx", 1, engine) for engine in ("openvino", "onnxruntime")]
+    assert all(isinstance(runtime, DetectorRuntime) for runtime in runtimes)
+    ours, theirs = (runtime.predict(scenes) for runtime in runtimes)
+    same = agreement(ours, theirs)
+    assert same.counted > 20
+    assert same.met == same.counted
+    assert [runtime.session.engine.split()[0] for runtime in runtimes] == ["OpenVINO", "ONNX"]
+
+
+def test_threads_may_share_a_session(exported_classifier: Path) -> None:
+    runtime = load_runtime(exported_classifier / "c.onnx", 1)
+    assert isinstance(runtime, ClassifierRuntime)
+    pictures = [np.full((32, 32, 3), value, np.uint8) for value in range(0, 250, 10)]
+    alone = [runtime.predict([picture]) for picture in pictures]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda picture: runtime.predict([picture]), pictures))
+    np.testing.assert_array_equal(np.concatenate(alone), np.concatenate(together))
+
+
+def test_the_fingerprint_of_resizing_is_one_of_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(resize_fingerprint()) == 16
+    assert made_picture().std() > 50
+    changed = resize_fingerprint.__wrapped__
+    monkeypatch.setattr("backbones.resize_fingerprint.resize", lambda image, size: np.zeros((*size, 3), np.uint8))
+    assert changed() != resize_fingerprint()
+
+
+def test_a_file_of_another_resizing_is_named(exported: Path, caplog: pytest.LogCaptureFixture) -> None:
+    text = next(entry.value for entry in onnx.load(exported / "model.onnx").metadata_props if entry.key == KEY)
+    with caplog.at_level(logging.WARNING, "shortcut"):
+        read_metadata(text, Path("m.onnx"))
+        assert not caplog.messages
+        read_metadata(text.replace(resize_fingerprint(), "0" * 16), Path("m.onnx"))
+    assert "resized differently" in caplog.messages[0]
+    with pytest.raises(InputError, match="older"):
+        read_metadata('{"format": 1}', Path("m.onnx"))
