@@ -63,7 +63,8 @@ def open_switched(
         return first
     from detection.building import load_detector
     from detection.detector import Detector
-    from detection.improvements.improved_detector import ImprovedDetector, ViewSettings
+    from detection.improvements.framed_views import ViewSettings
+    from detection.improvements.improved_detector import ImprovedDetector
 
     assert isinstance(first, Detector)
     others = [load_detector(model, str(first.normalize.mean.device)) for model in models[1:]]

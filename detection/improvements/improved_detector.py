@@ -3,41 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from backbones.errors import InputError
-from backbones.images import Size, stack_padded
+from backbones.images import Picture
 from backbones.running.precision import autocast
 from detection.detections import Detections
 from detection.detector import Detector, to_arrays, to_tensors
-from detection.framing import Framed, batches_of_equal_size, frame, framed_ahead, unframe
+from detection.framing import FoundArrays
 from detection.improvements.ensemble import mean_scorer, union
+from detection.improvements.framed_views import ViewSettings, predict_views
 from detection.improvements.multi_scale import TwoScalePooler
 from detection.improvements.views import mirrored, mirrored_back, rescaled, together
 from detection.pooling import RegionPooler, SingleScalePooler
 from detection.proposals import Proposals
 from detection.scoring import DetectionBatch, Pairs
-from detection.settings import DetectorSettings, InputSettings
-
-
-@dataclass(frozen=True)
-class ViewSettings:
-    """In what ways a picture is looked at.
-
-    Attributes:
-        maxout: shorter sides between which each region's features are merged by maximum; empty for one scale.
-        scales: shorter sides whose detections are pooled; empty for the detector's own.
-        flip: the mirror image too.
-    """
-
-    maxout: tuple[int, ...] = ()
-    scales: tuple[int, ...] = ()
-    flip: bool = False
+from detection.settings import DetectorSettings
 
 
 @dataclass(frozen=True)
@@ -46,25 +33,6 @@ class _Sized:
 
     images: Tensor
     sizes: Tensor
-
-
-@dataclass(frozen=True)
-class _FramedViews:
-    """A picture at every size that is wanted, the detector's own first."""
-
-    frames: tuple[Framed, ...]
-
-    @property
-    def number(self) -> int:
-        return self.frames[0].number
-
-    @property
-    def padded(self) -> tuple[Size, ...]:
-        return tuple(framed.padded for framed in self.frames)
-
-    @property
-    def pixels(self) -> int:
-        return sum(framed.pixels for framed in self.frames)
 
 
 @dataclass(frozen=True)
@@ -86,7 +54,7 @@ class ImprovedDetector:
         views: in what ways each picture is looked at.
 
     Raises:
-        InputError: the detectors know different classes, or the views exclude each other.
+        InputError: the detectors know different classes.
     """
 
     def __init__(self, detectors: Sequence[Detector], views: ViewSettings) -> None:
@@ -97,11 +65,8 @@ class ImprovedDetector:
                     f"an ensemble needs detectors of the same classes; one knows {', '.join(first.classes)}, "
                     f"another {', '.join(other.classes)}"
                 )
-        if views.maxout and views.scales:
-            raise InputError("--maxout and --scales are two ways of using several sizes; give one of them")
         self.detectors, self.views = tuple(detectors), views
-        own = first.settings.input.shorter
-        self.sides = (own, *sorted({*views.maxout, *views.scales} - {own}))
+        self.sides = views.sides(first.settings.input.shorter)
 
     @property
     def settings(self) -> DetectorSettings:
@@ -120,42 +85,36 @@ class ImprovedDetector:
 
     def predict_each(self, images: Iterable[Any], batch_size: int = 8) -> Iterator[tuple[int, Detections]]:
         """As ``Detector.predict_each``."""
-        for group in batches_of_equal_size(framed_ahead(self._frame, images), batch_size):
-            batches = [self._batch(group, place) for place in range(len(self.sides))]
-            found = to_arrays(self._detect(batches), self.settings)
-            for row, picture in enumerate(group):
-                yield picture.frames[0].number, unframe(picture.frames[0], found, row)
-
-    def _frame(self, number: int, picture: Any) -> _FramedViews:
-        return _FramedViews(tuple(frame(number, picture, self._input_at(side)) for side in self.sides))
-
-    def _input_at(self, side: int) -> InputSettings:
-        """The limit on the longer side grows with the shorter."""
-        own = self.settings.input
-        return replace(own, shorter=side, longer=max(side, round(own.longer * side / own.shorter)))
-
-    def _batch(self, group: Sequence[_FramedViews], place: int) -> _Sized:
-        frames = [picture.frames[place] for picture in group]
-        images = stack_padded([framed.image for framed in frames], frames[0].padded)
-        sizes = np.array([framed.image.shape[:2] for framed in frames], np.int64)
-        device = self.detectors[0].normalize.mean.device
-        return _Sized(torch.from_numpy(images).to(device).permute(0, 3, 1, 2), torch.from_numpy(sizes).to(device))
+        return predict_views(self.detect_arrays, images, self.settings.input, self.views, batch_size)
 
     @torch.inference_mode()
-    def _detect(self, batches: Sequence[_Sized]) -> DetectionBatch:
-        """Detections in pixels of the first batch, which is at the detector's own size."""
+    def detect_arrays(self, images: Sequence[Picture], sizes: Sequence[NDArray[np.int64]]) -> FoundArrays:
+        """``detect`` for numpy: [B, H, W, 3] uint8 and sizes [B, 2] at each of ``sides``."""
         first = self.detectors[0]
-        by_side = dict(zip(self.sides, batches, strict=True))
-        with autocast(first.normalize.mean.device, first.precision):
-            plain = self._view(by_side, self.sides[0], flip=False)
-            seen = [plain.pairs] if not self.views.scales or self.sides[0] in self.views.scales else []
-            for side in self.views.scales or self.sides[:1]:
-                for flip in (False, True) if self.views.flip else (False,):
-                    if (side, flip) != (self.sides[0], False):
-                        pairs = self._view(by_side, side, flip).pairs
-                        pairs = mirrored_back(pairs, by_side[side].sizes) if flip else pairs
-                        seen.append(rescaled(pairs, by_side[side].sizes, batches[0].sizes))
-            return first.finish(together(seen), plain.exact, plain.pool)
+        device = first.normalize.mean.device
+        batches = [torch.from_numpy(image).to(device).permute(0, 3, 1, 2) for image in images]
+        with autocast(device, first.precision):
+            found = self.detect(batches, [torch.from_numpy(size).to(device) for size in sizes])
+        return to_arrays(found, self.settings)
+
+    def detect(self, images: Sequence[Tensor], sizes: Sequence[Tensor]) -> DetectionBatch:
+        """Detections in pixels of the first batch, which is at the detector's own size.
+
+        Args:
+            images: [B, 3, H, W] uint8 RGB, padded, at each of ``sides``.
+            sizes: (height, width) of the valid area of each [B, 2], alike.
+        """
+        first = self.detectors[0]
+        by_side = {side: _Sized(*batch) for side, *batch in zip(self.sides, images, sizes, strict=True)}
+        plain = self._view(by_side, self.sides[0], flip=False)
+        seen = [plain.pairs] if not self.views.scales or self.sides[0] in self.views.scales else []
+        for side in self.views.scales or self.sides[:1]:
+            for flip in (False, True) if self.views.flip else (False,):
+                if (side, flip) != (self.sides[0], False):
+                    pairs = self._view(by_side, side, flip).pairs
+                    pairs = mirrored_back(pairs, by_side[side].sizes) if flip else pairs
+                    seen.append(rescaled(pairs, by_side[side].sizes, sizes[0]))
+        return first.finish(together(seen), plain.exact, plain.pool)
 
     def _view(self, by_side: dict[int, _Sized], side: int, flip: bool) -> _Seen:
         """Every detector on one size, or on all sizes merged by maximum."""

@@ -25,7 +25,8 @@ from detection.data.annotations import DetectionData
 from detection.data.datasets import read_dataset
 from detection.detector import Detector
 from detection.evaluation import detect_all, score
-from detection.improvements.improved_detector import ImprovedDetector, ViewSettings
+from detection.improvements.framed_views import ViewSettings
+from detection.improvements.improved_detector import ImprovedDetector
 
 BATCH = 4
 REFINED = {"refine": True, "vote": 0.5, "nms_threshold": 0.3}

@@ -17,7 +17,8 @@ from detection.detections import Detections
 from detection.detector import Detector
 from detection.improvements.context import beside_each, with_whole_image
 from detection.improvements.ensemble import mean_scorer, union
-from detection.improvements.improved_detector import ImprovedDetector, ViewSettings
+from detection.improvements.framed_views import ViewSettings
+from detection.improvements.improved_detector import ImprovedDetector
 from detection.improvements.multi_scale import TwoScalePooler, lower_scale
 from detection.improvements.soft_nms import soft_nms
 from detection.improvements.views import mirrored, mirrored_back
