@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from backbones.data.names import HELP as DATASETS
 from backbones.protocols.names import PROTOCOLS
 from backbones.running.command_line import CommandOptions, option, run_command
+from deploy.engine_names import ENGINES
 
 if TYPE_CHECKING:
     import torch
@@ -43,7 +44,7 @@ class EvaluationOptions(CommandOptions):
     """What to score, on what."""
 
     model: tuple[str, ...] = option(
-        (), "run folders, .safetensors, torchvision or .onnx files; several are an ensemble", group="model",
+        (), "run folders, .safetensors, torchvision, .onnx or .plan files; several are an ensemble", group="model",
         metavar="M",
     )  # fmt: skip
     arch: tuple[str, ...] = option(
@@ -62,6 +63,8 @@ class EvaluationOptions(CommandOptions):
     workers: int = option(2, "threads that read pictures ahead", group="machine")
     device: str = option("auto", "auto, cpu, cuda or cuda:N", group="machine")
     precision: str = option("fp32", "of trained models", group="machine", choices=("fp32", "bf16", "fp16"))
+    engine: str | None = option(None, "of exported models (by default the first installed)", group="machine",
+                                choices=ENGINES)  # fmt: skip
     output: str | None = option(None, "write the numbers to this file", group="output", metavar="FILE.json")
     predictions: str | None = option(
         None, "write each picture's class, its rank and score, and the best class", group="output",
@@ -136,14 +139,14 @@ def _open_member(
     from backbones.protocols.names import MULTI_SCALE
     from deploy.models import open_classifier
 
-    opened = open_classifier(model, arch, names)
+    opened = open_classifier(model, arch, names, options.engine)
     logits = opened.logits
     if isinstance(opened, Classifier):
         opened.to(device)
         if options.protocol == MULTI_SCALE:
             logits = DenseLogits(opened)
-    elif options.protocol == MULTI_SCALE:
-        raise InputError(f"{model}: multi-scale testing needs the trained model; exported ones take center and 10-crop")
+    elif options.protocol == MULTI_SCALE and "activation_map" not in opened.session.outputs:
+        raise InputError(f"{model}: this network is not exported densely; multi-scale testing needs the trained model")
     elif options.precision != "fp32":
         raise InputError(
             f"--precision {options.precision}: {model} is exported, and has the precision it was exported with"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backbones.errors import InputError
+from deploy.engine_names import SUFFIXES
 
 if TYPE_CHECKING:
     from backbones.classifier import Classifier
@@ -16,11 +17,18 @@ if TYPE_CHECKING:
     from detection.improvements.improved_detector import ImprovedDetector
     from detection.inference_switches import Switches
 
-EXPORTED = (".onnx", ".plan")
+EXPORTED = tuple(SUFFIXES)
 
 
-def open_detector(model: str, device: str = "cpu", precision: str = "fp32") -> Detector | DetectorRuntime:
-    """A detector from a run folder, a ``.safetensors`` or an ``.onnx`` file, or whatever else ``load_detector`` takes.
+def open_detector(
+    model: str, device: str = "cpu", precision: str = "fp32", engine: str | None = None
+) -> Detector | DetectorRuntime:
+    """A detector from a run folder, a ``.safetensors`` or exported file, or whatever else ``load_detector`` takes.
+
+    Args:
+        model: the file.
+        device, precision: of trained models.
+        engine: of exported ones; by default the first that is installed and runs the file.
 
     Raises:
         InputError: the file is missing, damaged, or holds something else.
@@ -29,10 +37,11 @@ def open_detector(model: str, device: str = "cpu", precision: str = "fp32") -> D
         from deploy.runtimes import load_runtime
         from deploy.runtimes.detector import DetectorRuntime
 
-        runtime = load_runtime(model)
+        runtime = load_runtime(model, engine=engine)
         if not isinstance(runtime, DetectorRuntime):
             raise InputError(f"{model}: holds a classifier, not a detector")
         return runtime
+    _refuse_engine(model, engine)
     from backbones.running.precision import choose_device
     from detection.building import load_detector
 
@@ -42,7 +51,7 @@ def open_detector(model: str, device: str = "cpu", precision: str = "fp32") -> D
 
 
 def open_switched(
-    models: Sequence[str], switches: Switches, device: str, precision: str
+    models: Sequence[str], switches: Switches, device: str, precision: str, engine: str | None = None
 ) -> Detector | DetectorRuntime | ImprovedDetector:
     """A detector from a file, or an ensemble from several, tested as the switches say.
 
@@ -57,7 +66,7 @@ def open_switched(
         )
     from detection.inference_switches import with_switches
 
-    first = open_detector(models[0], device, precision)
+    first = open_detector(models[0], device, precision, engine)
     first.settings = with_switches(first.settings, switches)
     if not (len(models) > 1 or switches.maxout or switches.scales or switches.flip):
         return first
@@ -73,9 +82,9 @@ def open_switched(
 
 
 def open_classifier(
-    model: str, arch: str | None = None, classes: tuple[str, ...] = ()
+    model: str, arch: str | None = None, classes: tuple[str, ...] = (), engine: str | None = None
 ) -> Classifier | ClassifierRuntime:
-    """A classifier from a run folder, a ``.safetensors``, a torchvision or an ``.onnx`` file.
+    """A classifier from a run folder, a ``.safetensors``, a torchvision or an exported file.
 
     Raises:
         InputError: the file is missing, damaged, or holds something else.
@@ -84,10 +93,16 @@ def open_classifier(
         from deploy.runtimes import load_runtime
         from deploy.runtimes.classifier import ClassifierRuntime
 
-        runtime = load_runtime(model)
+        runtime = load_runtime(model, engine=engine)
         if not isinstance(runtime, ClassifierRuntime):
             raise InputError(f"{model}: holds a detector, not a classifier")
         return runtime
+    _refuse_engine(model, engine)
     from backbones.classifier import load_classifier
 
     return load_classifier(model, arch, classes)
+
+
+def _refuse_engine(model: str, engine: str | None) -> None:
+    if engine is not None:
+        raise InputError(f"--engine {engine}: {model} is a trained model, which PyTorch runs; export it first")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backbones.running.command_line import option, run_command
+from deploy.engine_names import ENGINES
 from detection.data.names import HELP
 from detection.inference_switches import Switches
 
@@ -51,6 +52,8 @@ class EvaluationOptions(Switches):
     batch_size: int = option(8, "pictures at once", group="machine")
     device: str = option("auto", "auto, cpu, cuda or cuda:N", group="machine")
     precision: str = option("fp32", "of a trained model", group="machine", choices=("fp32", "bf16", "fp16"))
+    engine: str | None = option(None, "of an exported model (by default the first installed)", group="machine",
+                                choices=ENGINES)  # fmt: skip
     eval_backend: str = option("pycocotools", "who computes COCO's numbers", group="output",
                                choices=("pycocotools", "hotcoco"))  # fmt: skip
     output: str | None = option(None, "write the numbers to this file", group="output", metavar="FILE.json")
@@ -108,7 +111,7 @@ def _detect(options: EvaluationOptions) -> tuple[DetectionData, Sequence[Detecti
     from detection.evaluation import detect_all
 
     warn_of_emulation(choose_device(options.device), options.precision)
-    detector = open_switched(options.model, options, options.device, options.precision)
+    detector = open_switched(options.model, options, options.device, options.precision, options.engine)
     data = _read_data(options, masks=detector.settings.masks is not None)
     data = replace(data, annotations=data.annotations.relabelled(detector.classes))
     with progress("detecting", len(distributed.share_of(len(data))), quiet=options.quiet) as bar:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from backbones.errors import InputError, did_you_mean
 from backbones.running.command_line import option, run_command
+from deploy.engine_names import ENGINES
 from detection.inference_switches import Switches
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class PredictionOptions(Switches):
     batch_size: int = option(8, "pictures at once", group="machine")
     device: str = option("auto", "auto, cpu, cuda or cuda:N", group="machine")
     precision: str = option("fp32", "of a trained model", group="machine", choices=("fp32", "bf16", "fp16"))
+    engine: str | None = option(None, "of an exported model (by default the first installed)", group="machine",
+                                choices=ENGINES)  # fmt: skip
     workers: int = option(2, "threads that read, and as many that draw", group="machine")
     output: str = option("detections", "folder for what is saved", group="output", metavar="DIR")
     save: str = option("pictures,json", "any of " + " ".join(SAVED) + ", with commas between them",
@@ -107,7 +110,7 @@ def run(options: PredictionOptions) -> None:
     ids = read_image_ids(Path(options.coco_images), sources) if options.coco_images else None
     models = [options.model, *(options.ensemble.split(",") if options.ensemble else [])]
     switches = replace(options, max_detections=None)  # also of exported models: the rest is left out behind them
-    detector = open_switched(models, switches, options.device, options.precision)
+    detector = open_switched(models, switches, options.device, options.precision, options.engine)
     thresholds = thresholds_by_class(detector.settings, options.threshold, options.classes)
     sampling = Sampling(options.every, options.fps)
     settings = Settings(thresholds, options.max_detections, options.batch_size, options.workers, sampling)

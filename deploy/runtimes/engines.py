@@ -6,11 +6,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from backbones.errors import InputError
+from deploy.engine_names import ENGINES, SUFFIXES
 from deploy.runtimes.session import Session
-
-ENGINES = ("openvino", "onnxruntime", "tensorrt")
-SUFFIXES = {".onnx": ("openvino", "onnxruntime"), ".plan": ("tensorrt",)}
-"""The engines of each kind of file, the preferred one first."""
 
 
 def choose_engine(path: Path, wanted: str | None = None) -> str:
