@@ -1,0 +1,94 @@
+"""What each process of a bulk run does: names in, rows out. Imported by the processes, and by none of the options."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from backbones.errors import InputError
+from backbones.images import Picture, Size, read_image
+from backbones.protocols.reading import map_ahead
+from deploy.bulk.rows import Row, chosen, failed_row, found_row, shown_name
+from deploy.runtimes import load_runtime
+from deploy.runtimes.detector import DetectorRuntime
+
+READERS = 1
+"""Threads beside the model's own that decode pictures."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """How pictures are looked at.
+
+    Attributes:
+        model, engine, threads: of ``load_runtime``.
+        thresholds: least score of each class.
+        max_detections: of each picture, or None.
+        batch_size: pictures at once.
+    """
+
+    model: str
+    engine: str | None
+    threads: int
+    thresholds: tuple[float, ...]
+    max_detections: int | None
+    batch_size: int
+
+
+def open_detector(model: str, engine: str | None, threads: int | None) -> DetectorRuntime:
+    """The model in its engine.
+
+    Raises:
+        InputError: it cannot be read, or is no detector.
+    """
+    runtime = load_runtime(model, threads, engine) if engine else load_runtime(model, threads)
+    if not isinstance(runtime, DetectorRuntime):
+        raise InputError(f"{model}: is no detector; bulk prediction detects objects")
+    return runtime
+
+
+class Worker:
+    """Rows of pictures, by a model that is loaded once.
+
+    Args:
+        work: how.
+    """
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._detector = open_detector(work.model, work.engine, work.threads)
+
+    def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """A block of Ray Data with names -> blocks of rows, both as JSON texts (a name may be no text)."""
+        for row in self.rows([json.loads(name) for name in batch["file"]]):
+            yield {"row": np.array([json.dumps(row)])}
+
+    def rows(self, paths: Sequence[str]) -> Iterator[Row]:
+        """A row for each, in the order in which batches fill; those that cannot be read come last."""
+        faults: list[Row] = []
+        looked: list[tuple[str, Size]] = []
+
+        def readable() -> Iterator[Picture]:
+            for path, picture in map_ahead(_read, paths, READERS):
+                if isinstance(picture, InputError):
+                    faults.append(failed_row(shown_name(path), str(picture)))
+                else:
+                    looked.append((shown_name(path), (picture.shape[0], picture.shape[1])))
+                    yield picture
+
+        work = self._work
+        for place, found in self._detector.predict_each(readable(), work.batch_size):
+            name, size = looked[place]
+            yield found_row(name, size, chosen(found, work.thresholds, work.max_detections), self._detector.classes)
+        yield from faults
+
+
+def _read(path: str) -> tuple[str, Picture | InputError]:
+    try:
+        return path, read_image(path)
+    except InputError as fault:
+        return path, fault
