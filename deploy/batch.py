@@ -18,7 +18,7 @@ from deploy.bulk.options import BulkOptions
 
 EXAMPLES = (
     "python deploy/batch.py --model model.onnx photos/ --output found",
-    "python deploy/batch.py --model model.onnx 'archive/**/*.jpg' --format jsonl --workers 8 --threads 2 --output found",
+    "python deploy/batch.py --model model.onnx 'archive/**/*.jpg' --format jsonl --workers 8 --output found",
 )
 
 

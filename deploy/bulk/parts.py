@@ -1,8 +1,7 @@
 """A folder of parts: each whole or absent, so that what is in them is done, and what is not is not.
 
 One process writes, and holds a lock while it does. A run that is killed leaves whole parts; the next one reads which
-pictures they hold and goes on with the others. Nothing is lost but pictures that were looked at and not yet written, and
-those are looked at again.
+pictures they hold and goes on with the others. Those that were looked at and not yet written are looked at again.
 """
 
 from __future__ import annotations

@@ -197,9 +197,8 @@ def _say(options: BulkOptions, done: Done, faults: Sequence[InputError], sources
     asked = {shown_name(source.path) for source in sources}
     reasons = [*map(str, faults), *(reason for name, reason in done.faults.items() if name in asked)]
     if not options.quiet:
-        print(
-            f"{done.objects} objects in {len(done.files) - len(done.faults)} pictures: {options.format} in {options.output}"
-        )
+        looked = len(done.files) - len(done.faults)
+        print(f"{done.objects} objects in {looked} pictures: {options.format} in {options.output}")
     for reason in reasons:
         print(f"error: {reason}", file=sys.stderr)
     if reasons:

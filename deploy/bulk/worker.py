@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from deploy.runtimes.detector import DetectorRuntime
 
 READERS = 1
 """Threads beside the model's own that decode pictures."""
+BLOCK = 32
+"""Rows that leave a process at once."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,9 @@ class Worker:
 
     def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """A block of Ray Data with names -> blocks of rows, both as JSON texts (a name may be no text)."""
-        for row in self.rows([json.loads(name) for name in batch["file"]]):
-            yield {"row": np.array([json.dumps(row)])}
+        rows = self.rows([json.loads(name) for name in batch["file"]])
+        while block := [json.dumps(row) for row in islice(rows, BLOCK)]:
+            yield {"row": np.array(block)}
 
     def rows(self, paths: Sequence[str]) -> Iterator[Row]:
         """A row for each, in the order in which batches fill; those that cannot be read come last."""
