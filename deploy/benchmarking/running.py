@@ -136,7 +136,7 @@ def _write(options: BenchmarkOptions, measured: Sequence[Measured], size: Size, 
     assert options.output is not None
     write_measurement(
         options.output,
-        what="latency of a batch in milliseconds, images per second, how many times faster than the first, turn by turn, "
+        what="latency of a batch in milliseconds, images per second, times faster than the first turn by turn, "
         "and the share of the machine's rate of fp32 matrix products",
         settings={"size": list(size), "threads": options.threads, "rounds": options.rounds, "seconds": options.seconds},
         against=measured[0].subject.name,

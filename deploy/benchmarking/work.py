@@ -1,7 +1,7 @@
 """Multiply-adds of a model: those of its learned layers, convolutions and matrix products with weights.
 
-A quantised graph counts like the one that it was made from. Suppression and pooling are products too in some graphs, and
-are not counted: they are how an engine works, not what the network is.
+A quantised graph counts like the one that it was made from. Suppression and pooling are products too in some graphs,
+and are not counted: they are how an engine works, not what the network is.
 """
 
 from __future__ import annotations

@@ -9,19 +9,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from backbones.errors import InputError
 from deploy.bulk.options import LOCAL
 
+logger = logging.getLogger("shortcut")
 ROOT = Path(__file__).resolve().parents[2]
+ATTEMPTS = 3
 OBJECT_STORE = 128 << 20
 """Bytes of shared memory; only names and rows pass through it."""
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_worker_niceness": "0",  # by default workers yield to everything else on the machine
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
-    "RAY_DEDUP_LOGS": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
 
 
@@ -55,18 +57,30 @@ def ray_running(cluster: str, processors: int) -> Iterator[None]:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     import ray
 
-    settings = {"logging_level": logging.ERROR, "log_to_driver": False, "include_dashboard": False}
+    settings: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "include_dashboard": False}
     if cluster == LOCAL:
         settings |= {"num_cpus": processors, "object_store_memory": OBJECT_STORE, "_node_ip_address": "127.0.0.1"}
-    try:
-        ray.init(address=cluster, **settings)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise InputError(f"--cluster {cluster}: {error}") from error
+    _start(cluster, settings)
     try:
         _calm()
         yield
     finally:
         ray.shutdown()
+
+
+def _start(cluster: str, settings: dict[str, Any]) -> None:
+    """Ray gives its own processes half a minute, which is little on a busy machine; so it is asked again."""
+    import ray
+
+    for attempt in range(ATTEMPTS):
+        try:
+            ray.init(address=cluster, **settings)
+            return
+        except Exception as error:  # Ray raises bare ones
+            ray.shutdown()
+            if attempt == ATTEMPTS - 1:
+                raise InputError(f"--cluster {cluster}: Ray does not start or answer ({error})") from error
+            logger.info("Ray did not start in time; trying again")
 
 
 def _calm() -> None:
