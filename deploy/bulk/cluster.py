@@ -57,9 +57,10 @@ def ray_running(cluster: str, processors: int) -> Iterator[None]:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     import ray
 
-    settings: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "include_dashboard": False}
+    settings: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if cluster == LOCAL:
-        settings |= {"num_cpus": processors, "object_store_memory": OBJECT_STORE, "_node_ip_address": "127.0.0.1"}
+        settings |= {"num_cpus": processors, "object_store_memory": OBJECT_STORE, "include_dashboard": False}
+        settings |= {"_node_ip_address": "127.0.0.1"}
     _start(cluster, settings)
     try:
         _calm()
