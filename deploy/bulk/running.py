@@ -23,6 +23,7 @@ from deploy.bulk.options import BulkOptions
 from deploy.bulk.parts import Done, PartFolder
 from deploy.bulk.rows import Row, plain_thresholds, shown_name
 from deploy.bulk.worker import Work, Worker, open_detector
+from deploy.runtimes.detector import DetectorRuntime
 from detection.prediction.sources import Source, find_sources
 from detection.prediction.thresholds import thresholds_by_class
 
@@ -94,7 +95,7 @@ def _plan(options: BulkOptions) -> tuple[Work, dict[str, Any]]:
     work = Work(model, options.engine, options.threads, thresholds, options.max_detections, options.batch_size)
     about = {
         "model_sha256": _checksum(Path(options.model)),
-        "engine": getattr(detector.session, "engine", None),
+        "engine": detector.session.engine if isinstance(detector, DetectorRuntime) else "torch",
         "classes": list(detector.classes),
         "thresholds": plain_thresholds(thresholds),
         "max_detections": options.max_detections,

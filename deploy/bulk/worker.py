@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,8 +15,13 @@ from backbones.errors import InputError
 from backbones.images import Picture, Size, read_image
 from backbones.protocols.reading import map_ahead
 from deploy.bulk.rows import Row, chosen, failed_row, found_row, shown_name
+from deploy.models import EXPORTED
+from deploy.models import open_detector as open_trained
 from deploy.runtimes import load_runtime
 from deploy.runtimes.detector import DetectorRuntime
+
+if TYPE_CHECKING:
+    from detection.detector import Detector
 
 READERS = 1
 """Threads beside the model's own that decode pictures."""
@@ -42,13 +48,20 @@ class Work:
     batch_size: int
 
 
-def open_detector(model: str, engine: str | None, threads: int | None) -> DetectorRuntime:
-    """The model in its engine.
+def open_detector(model: str, engine: str | None, threads: int) -> DetectorRuntime | Detector:
+    """The model in its engine; trained ones in torch.
 
     Raises:
-        InputError: it cannot be read, or is no detector.
+        InputError: it cannot be read, is no detector, or does not run in that engine.
     """
-    runtime = load_runtime(model, threads, engine) if engine else load_runtime(model, threads)
+    if Path(model).suffix not in EXPORTED:
+        if engine not in (None, "torch"):
+            raise InputError(f"{model}: a trained model runs in torch; export it for {engine}")
+        import torch
+
+        torch.set_num_threads(threads)
+        return open_trained(model)
+    runtime = load_runtime(model, threads, engine)
     if not isinstance(runtime, DetectorRuntime):
         raise InputError(f"{model}: is no detector; bulk prediction detects objects")
     return runtime
