@@ -64,18 +64,15 @@ def benchmark(options: BenchmarkOptions) -> list[Measured]:
     start_logging(options.quiet)
     subjects = _open(options)
     size: Size = (options.size[0], options.size[1]) if options.size else subjects[0].size
-    # One measured count serves every precision of an architecture: some of their graphs do not tell.
-    work = {subject.name: multiply_adds(subject, size) for subject in subjects}
-    known = next((count for count in work.values() if count), None)
+    work = _count(subjects, size)
     measured: list[Measured] = []
     with limited_threads(options.threads):
         for batch in options.batch:
             turns, peak = _turns(subjects, batch, size, options)
             for subject in subjects:
                 base = turns[subjects[0].name]
-                count = work[subject.name] or (known if _alike(subject, subjects) else None)
-                timing = summarize(turns[subject.name], batch, base, batch, count, peak, WORK)
-                measured.append(Measured(subject, timing, None, count))
+                timing = summarize(turns[subject.name], batch, base, batch, work[subject.name], peak, WORK)
+                measured.append(Measured(subject, timing, None, work[subject.name]))
     if options.memory:
         measured = [_with_memory(item, size, options) for item in measured]
     rate = WORK * 2 / min(min(turn) for turn in peak) / 1e9
@@ -103,13 +100,16 @@ def _open(options: BenchmarkOptions) -> list[Subject]:
     return subjects
 
 
-def _alike(subject: Subject, subjects: Sequence[Subject]) -> bool:
-    return len({json.dumps(_architecture(other), sort_keys=True) for other in (subject, *subjects)}) == 1
+def _count(subjects: Sequence[Subject], size: Size) -> dict[str, float | None]:
+    """Multiply-adds by name. One count serves every precision of an architecture: some of their graphs do not tell."""
+    work = {subject.name: multiply_adds(subject, size) for subject in subjects}
+    exported = [subject for subject in subjects if hasattr(subject.model, "metadata")]
+    known = {_architecture(subject): work[subject.name] for subject in exported if work[subject.name]}
+    return work | {subject.name: known.get(_architecture(subject)) for subject in exported if not work[subject.name]}
 
 
-def _architecture(subject: Subject) -> Any:
-    metadata = getattr(subject.model, "metadata", None)
-    return metadata["architecture"] if metadata else None
+def _architecture(subject: Subject) -> str:
+    return json.dumps(subject.model.metadata["architecture"], sort_keys=True)
 
 
 def _turns(
