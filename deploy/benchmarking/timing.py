@@ -54,7 +54,7 @@ class Timing:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values with four significant digits."""
-        return _rounded(asdict(self))
+        return {name: _rounded(value) for name, value in asdict(self).items()}
 
 
 def take_turns(
