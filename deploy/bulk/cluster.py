@@ -25,6 +25,8 @@ SETTINGS = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
+ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Ray takes 127.0.0.1 for an address that other machines reach, and listens on all, unless it knows of no clusters."""
 
 
 def check_installed() -> None:
@@ -49,7 +51,7 @@ def ray_running(cluster: str, processors: int) -> Iterator[None]:
         InputError: the cluster does not answer.
     """
     check_installed()
-    os.environ.update(SETTINGS)
+    os.environ.update(SETTINGS | (ALONE if cluster == LOCAL else {}))
     paths = [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))  # workers import this project
     if cluster == LOCAL:
