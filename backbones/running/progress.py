@@ -9,9 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from backbones.running import distributed
-
 logger = logging.getLogger("shortcut")
+
+
+def _is_main() -> bool:
+    """Without torch there is one process only; commands that need none do not import it for this."""
+    if "torch" not in sys.modules:
+        return True
+    from backbones.running import distributed
+
+    return distributed.is_main()
 
 
 def start_logging(quiet: bool, file: Path | None = None) -> None:
@@ -20,12 +27,12 @@ def start_logging(quiet: bool, file: Path | None = None) -> None:
         logger.removeHandler(handler)
         handler.close()
     logger.propagate = False
-    logger.setLevel(logging.INFO if distributed.is_main() else logging.ERROR)
+    logger.setLevel(logging.INFO if _is_main() else logging.ERROR)
     console = logging.StreamHandler(sys.stderr)
     console.setLevel(logging.WARNING if quiet else logging.INFO)
     console.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
     logger.addHandler(console)
-    if file is not None and distributed.is_main():
+    if file is not None and _is_main():
         to_file = logging.FileHandler(file, encoding="utf-8")
         to_file.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%Y-%m-%d %H:%M:%S"))
         logger.addHandler(to_file)
@@ -79,7 +86,7 @@ class _BarProgress(Progress):
 @contextmanager
 def progress(label: str, total: int, done: int = 0, quiet: bool = False) -> Iterator[Progress]:
     """A ``Progress`` for a loop: a live bar if standard error is a terminal, log lines if not."""
-    if quiet or not sys.stderr.isatty() or not distributed.is_main():
+    if quiet or not sys.stderr.isatty() or not _is_main():
         yield Progress(label, total, done)
         return
     live = _BarProgress(label, total, done)

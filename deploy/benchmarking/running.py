@@ -1,0 +1,145 @@
+"""The benchmark command."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from backbones.errors import InputError
+from backbones.images import Size
+from backbones.running.progress import progress, start_logging
+from deploy.benchmarking.memory import Memory, measure_memory
+from deploy.benchmarking.options import BenchmarkOptions
+from deploy.benchmarking.peak import WORK, limited_threads, matrix_product
+from deploy.benchmarking.subjects import Subject, make_images, open_subject, pairs
+from deploy.benchmarking.timing import Timing, Turns, summarize, take_turns
+from deploy.benchmarking.work import multiply_adds
+
+logger = logging.getLogger("shortcut")
+PEAK = "matrix product"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A model in an engine at one batch.
+
+    Attributes:
+        subject: which.
+        timing: how fast.
+        memory: how much, or None.
+        multiply_adds: of one image, or None.
+    """
+
+    subject: Subject
+    timing: Timing
+    memory: Memory | None
+    multiply_adds: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values."""
+        session = getattr(self.subject.model, "session", None)
+        return {
+            "model": self.subject.path,
+            "engine": getattr(session, "engine", self.subject.engine),
+            "precision": session.metadata.get("precision", "fp32") if session else "fp32",
+            **self.timing.to_dict(),
+            "multiply_adds": self.multiply_adds,
+            "memory_mib": asdict(self.memory) if self.memory else None,
+        }
+
+
+def benchmark(options: BenchmarkOptions) -> list[Measured]:
+    """Measure, print a table, and write what is asked for.
+
+    Raises:
+        InputError: a model cannot be read, or does something else than the others.
+    """
+    from deploy.benchmarking.showing import draw, table
+
+    start_logging(options.quiet)
+    subjects = _open(options)
+    size: Size = (options.size[0], options.size[1]) if options.size else subjects[0].size
+    work = _count(subjects, size)
+    measured: list[Measured] = []
+    with limited_threads(options.threads):
+        for batch in options.batch:
+            turns, peak = _turns(subjects, batch, size, options)
+            for subject in subjects:
+                base = turns[subjects[0].name]
+                timing = summarize(turns[subject.name], batch, base, batch, work[subject.name], peak, WORK)
+                measured.append(Measured(subject, timing, None, work[subject.name]))
+    if options.memory:
+        measured = [_with_memory(item, size, options) for item in measured]
+    rate = WORK * 2 / min(min(turn) for turn in peak) / 1e9
+    print("\n".join(table(measured, subjects[0].name)))
+    print(f"Images of {size[0]}x{size[1]}; the peak is {rate:.0f} GFLOP/s, a product of fp32 matrices in the same run.")
+    if options.output:
+        _write(options, measured, size, rate)
+    if options.plot:
+        draw(measured, Path(options.plot))
+    return measured
+
+
+def _open(options: BenchmarkOptions) -> list[Subject]:
+    """All of them, the one that others are compared with first."""
+    models = list(dict.fromkeys([*([options.against] if options.against else []), *options.model]))
+    subjects = [open_subject(model, engine, options.threads) for model, engine in pairs(models, options.engine)]
+    for subject in subjects[1:]:
+        if subject.task != subjects[0].task:
+            raise InputError(
+                f"{subject.path}: {subject.task}, but {subjects[0].path}: {subjects[0].task}; compare alike"
+            )
+    names = [subject.name for subject in subjects]
+    if len(set(names)) < len(names):  # files of the same name in several folders
+        return [Subject(os.path.relpath(subject.path), subject.engine, subject.model) for subject in subjects]
+    return subjects
+
+
+def _count(subjects: Sequence[Subject], size: Size) -> dict[str, float | None]:
+    """Multiply-adds by name. One count serves every precision of an architecture: some of their graphs do not tell."""
+    work = {subject.name: multiply_adds(subject, size) for subject in subjects}
+    exported = [subject for subject in subjects if hasattr(subject.model, "metadata")]
+    known = {_architecture(subject): work[subject.name] for subject in exported if work[subject.name]}
+    return work | {subject.name: known.get(_architecture(subject)) for subject in exported if not work[subject.name]}
+
+
+def _architecture(subject: Subject) -> str:
+    return json.dumps(subject.model.metadata["architecture"], sort_keys=True)
+
+
+def _turns(
+    subjects: Sequence[Subject], batch: int, size: Size, options: BenchmarkOptions
+) -> tuple[dict[str, Turns], Turns]:
+    calls = {subject.name: subject.call(make_images(batch, size, options.images)) for subject in subjects}
+    calls[PEAK] = matrix_product()
+    with progress(f"batch {batch}", options.rounds * len(calls), quiet=options.quiet) as bar:
+        turns = take_turns(calls, options.rounds, options.seconds, lambda: bar.advance(1))
+    return turns, turns.pop(PEAK)
+
+
+def _with_memory(item: Measured, size: Size, options: BenchmarkOptions) -> Measured:
+    subject = item.subject
+    memory = measure_memory(
+        subject.path, subject.engine, item.timing.batch, size, options.images, options.threads
+    )  # fmt: skip
+    return Measured(subject, item.timing, memory, item.multiply_adds)
+
+
+def _write(options: BenchmarkOptions, measured: Sequence[Measured], size: Size, rate: float) -> None:
+    from backbones.running.measurement import write_measurement
+
+    assert options.output is not None
+    write_measurement(
+        options.output,
+        what="latency of a batch in milliseconds, images per second, times faster than the first turn by turn, "
+        "and the share of the machine's rate of fp32 matrix products",
+        settings={"size": list(size), "threads": options.threads, "rounds": options.rounds, "seconds": options.seconds},
+        against=measured[0].subject.name,
+        matrix_product_gflops=round(rate, 1),
+        results=[item.to_dict() for item in measured],
+    )

@@ -1,0 +1,1 @@
+"""Prediction over more pictures than one process gets through."""

@@ -1,0 +1,111 @@
+"""What each process of a bulk run does: names in, rows out. Imported by the processes, and by none of the options."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backbones.errors import InputError
+from backbones.images import Picture, Size, read_image
+from backbones.protocols.reading import map_ahead
+from deploy.bulk.rows import Row, chosen, failed_row, found_row, shown_name
+from deploy.models import EXPORTED
+from deploy.models import open_detector as open_trained
+from deploy.runtimes import load_runtime
+from deploy.runtimes.detector import DetectorRuntime
+
+if TYPE_CHECKING:
+    from detection.detector import Detector
+
+READERS = 1
+"""Threads beside the model's own that decode pictures."""
+BLOCK = 32
+"""Rows that leave a process at once."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """How pictures are looked at.
+
+    Attributes:
+        model, engine, threads: of ``load_runtime``.
+        thresholds: least score of each class.
+        max_detections: of each picture, or None.
+        batch_size: pictures at once.
+    """
+
+    model: str
+    engine: str | None
+    threads: int
+    thresholds: tuple[float, ...]
+    max_detections: int | None
+    batch_size: int
+
+
+def open_detector(model: str, engine: str | None, threads: int) -> DetectorRuntime | Detector:
+    """The model in its engine; trained ones in torch.
+
+    Raises:
+        InputError: it cannot be read, is no detector, or does not run in that engine.
+    """
+    if Path(model).suffix not in EXPORTED:
+        if engine not in (None, "torch"):
+            raise InputError(f"{model}: a trained model runs in torch; export it for {engine}")
+        import torch
+
+        torch.set_num_threads(threads)
+        return open_trained(model)
+    runtime = load_runtime(model, threads, engine)
+    if not isinstance(runtime, DetectorRuntime):
+        raise InputError(f"{model}: is no detector; bulk prediction detects objects")
+    return runtime
+
+
+class Worker:
+    """Rows of pictures, by a model that is loaded once.
+
+    Args:
+        work: how.
+    """
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._detector = open_detector(work.model, work.engine, work.threads)
+
+    def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """A block of Ray Data with names -> blocks of rows, both as JSON texts (a name may be no text)."""
+        rows = self.rows([json.loads(name) for name in batch["file"]])
+        while block := [json.dumps(row) for row in islice(rows, BLOCK)]:
+            yield {"row": np.array(block)}
+
+    def rows(self, paths: Sequence[str]) -> Iterator[Row]:
+        """A row for each, in the order in which batches fill; those that cannot be read come last."""
+        faults: list[Row] = []
+        looked: list[tuple[str, Size]] = []
+
+        def readable() -> Iterator[Picture]:
+            for path, picture in map_ahead(_read, paths, READERS):
+                if isinstance(picture, InputError):
+                    faults.append(failed_row(shown_name(path), str(picture)))
+                else:
+                    looked.append((shown_name(path), (picture.shape[0], picture.shape[1])))
+                    yield picture
+
+        work = self._work
+        for place, found in self._detector.predict_each(readable(), work.batch_size):
+            name, size = looked[place]
+            yield found_row(name, size, chosen(found, work.thresholds, work.max_detections), self._detector.classes)
+        yield from faults
+
+
+def _read(path: str) -> tuple[str, Picture | InputError]:
+    try:
+        return path, read_image(path)
+    except InputError as fault:
+        return path, fault

@@ -1,0 +1,235 @@
+#!/usr/bin/env python
+"""Exported models against torch's eager ones, in one run, each with its accuracy.
+
+ResNet-50 at 224 against our own eager fp32 (the same operations as torchvision's), with top-1 on 60 ImageNet pictures;
+Faster R-CNN R50-FPN at 640 against torchvision's eager with 300 proposals and, in a second column, with its stock
+1,000, with the share of eager detections that are found again. The detector has random weights whose outputs spread as
+trained ones do; torchvision's has the same.
+
+    W=data/imagenet_weights/resnet50_imagenet_torchvision_layout.pth.xz
+    python tests/benchmarks/deploy_speed.py --write-twin twin.safetensors
+    for P in fp32 bf16 int8; do
+        python deploy/export.py --model $W --arch resnet50_v15 --precision $P --output r50-$P.onnx
+        python deploy/export.py --model twin.safetensors --precision $P --images data/coco100/val2017 \\
+            --output twin-$P.onnx
+    done
+    python tests/benchmarks/deploy_speed.py --classifier r50-*.onnx --weights $W --detector twin-*.onnx \\
+        --threads 2 --output results/deploy_speed_cpu.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import numpy as np
+import torch
+
+from backbones.classifier import load_classifier
+from backbones.errors import InputError
+from backbones.images import SUFFIXES, Picture, read_image, resize
+from backbones.running.measurement import write_measurement
+from deploy.benchmarking.peak import WORK, limited_threads, matrix_product
+from deploy.benchmarking.subjects import TORCH, Subject, make_images, open_subject
+from deploy.benchmarking.timing import Turns, summarize, take_turns
+from deploy.benchmarking.work import multiply_adds
+from detection.agreement import COUNTED_SCORE, agreement
+from detection.building import save_detector
+from detection.detections import Detections
+from detection.metrics.voc import pairwise_iou
+from tests.detection.torchvision_twin import make_twins
+
+ENGINES = ("openvino", "onnxruntime")
+SIDE = 640
+CLASSES = 20
+TARGETS = {
+    "classification": {1: {"int8": 5.0, "bf16": 2.7}, 8: {"int8": 6.0, "bf16": 3.0}},
+    "detection": {1: {"fp32": 1.3, "bf16": 2.0, "int8": 3.0}},
+}
+"""How many times faster than eager the best engine is to be, by batch and precision."""
+PEAK, EAGER = "matrix product", "eager"
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Side:
+    """A call to be timed at one batch; ``subject`` is None for torchvision's."""
+
+    name: str
+    call: Callable[[], object]
+    subject: Subject | None = None
+
+
+def main() -> None:
+    options = parse()
+    torch.set_grad_enabled(False)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    if options.write_twin:
+        save_detector(twins(300)[1], options.write_twin)
+        return
+    results: dict[str, list[Result]] = {}
+    with limited_threads(options.threads):
+        if options.classifier:
+            results["classification"] = classifiers(options)
+        if options.detector:
+            results["detection"] = detectors(options)
+    for task, rows in results.items():
+        for row in rows:
+            print(task, row)
+    if options.output:
+        write_measurement(
+            options.output,
+            what="exported models against eager ones in the same run: milliseconds, images per second, times faster "
+            "turn by turn, share of the rate of fp32 matrix products, and accuracy",
+            settings={"threads": options.threads, "rounds": options.rounds, "seconds": options.seconds},
+            targets=TARGETS,
+            results=results,
+        )
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--classifier", nargs="+", default=(), metavar="FILE", help="exported ResNet-50")
+    parser.add_argument("--weights", help="what they were exported from")
+    parser.add_argument("--arch", default="resnet50_v15")
+    parser.add_argument("--pictures", type=Path, default=Path("data/imagenet60"), help="folders called after classes")
+    parser.add_argument("--detector", nargs="+", default=(), metavar="FILE", help="the exported twin")
+    parser.add_argument("--write-twin", type=Path, metavar="FILE", help="write the detector to export, and stop")
+    parser.add_argument("--photographs", default="data/coco100/val2017", metavar="DIR")
+    parser.add_argument("--agreeing", type=int, default=20, help="photographs to compare detections on")
+    parser.add_argument("--batch", type=int, nargs="+", default=(1, 8), help="of the classifier")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--output", help="write a JSON file")
+    options = parser.parse_args()
+    if options.classifier and not options.weights:
+        parser.error("--classifier wants --weights")
+    return options
+
+
+def classifiers(options: argparse.Namespace) -> list[Result]:
+    eager = Subject(options.weights, TORCH, load_classifier(options.weights, options.arch).eval())
+    subjects = [eager, *opened(options.classifier, options.threads)]
+    accuracy = {subject.name: {"top1": top1(subject, options.pictures)} for subject in subjects}
+    rows: list[Result] = []
+    for batch in options.batch:
+        images = make_images(batch, (224, 224), options.photographs)
+        sides = [Side(subject.name, subject.call(images), subject) for subject in subjects]
+        rows += measured(sides, [eager.name], batch, (224, 224), accuracy, options)
+    return rows
+
+
+def detectors(options: argparse.Namespace) -> list[Result]:
+    few, ours = twins(300)
+    many, _ = twins(1000)
+    subjects = [Subject("ours", TORCH, ours.eval()), *opened(options.detector, options.threads)]
+    accuracy = agreements(subjects, options)
+    images = make_images(1, (SIDE, SIDE), options.photographs)
+    theirs = [torch.from_numpy(image).permute(2, 0, 1).contiguous() for image in images]
+    sides = [
+        Side(f"torchvision eager, {count} proposals", lambda peer=peer: peer([image / 255 for image in theirs]))
+        for count, peer in ((300, few.eval()), (1000, many.eval()))
+    ]
+    peers = [side.name for side in sides]
+    sides += [Side(subject.name, subject.call(images), subject) for subject in subjects]
+    return measured(sides, peers, 1, (SIDE, SIDE), accuracy, options)
+
+
+def twins(proposals: int) -> tuple[Any, Any]:
+    """torchvision's detector and ours, with the same weights whatever the number of proposals."""
+    return make_twins(50, CLASSES, SIDE, proposals=proposals)
+
+
+def opened(files: Sequence[str], threads: int | None) -> list[Subject]:
+    """Each file in each engine that runs it."""
+    subjects = []
+    for file in files:
+        for engine in ENGINES:
+            try:
+                subjects.append(open_subject(file, engine, threads))
+            except InputError as reason:  # ONNX Runtime has no bf16 convolution on a processor
+                print(f"left out: {reason}", file=sys.stderr)
+    return subjects
+
+
+def measured(
+    sides: Sequence[Side], peers: Sequence[str], batch: int, size: tuple[int, int],
+    accuracy: dict[str, Result], options: argparse.Namespace,
+) -> list[Result]:  # fmt: skip
+    """A row for each side, compared with the first peer and, under ``against``, with each."""
+    calls = {side.name: side.call for side in sides} | {PEAK: matrix_product()}
+    turns = take_turns(calls, options.rounds, options.seconds)
+    peak = turns.pop(PEAK)
+    works = {side.name: multiply_adds(side.subject, size) for side in sides if side.subject is not None}
+    work = next((count for count in works.values() if count), None)  # of one network in several precisions
+    return [row_of(side, turns, peers, batch, work, peak, accuracy) for side in sides]
+
+
+def row_of(
+    side: Side, turns: dict[str, Turns], peers: Sequence[str], batch: int, work: float | None, peak: Turns,
+    accuracy: dict[str, Result],
+) -> Result:  # fmt: skip
+    each = {peer: summarize(turns[side.name], batch, turns[peer], batch, work, peak, WORK).to_dict() for peer in peers}
+    metadata = getattr(side.subject.model, "metadata", {}) if side.subject else {}
+    precision = metadata.get("precision", "fp32")
+    task = side.subject.task if side.subject else "detection"
+    target = TARGETS[task].get(batch, {}).get(precision) if metadata else None
+    against = {peer: timing["ratio"] for peer, timing in each.items()}
+    first = each[peers[0]]
+    return {
+        "name": side.name, "precision": precision, **{key: value for key, value in first.items() if key != "ratio"},
+        "times_faster": against, "target": target, "met": target and against[peers[0]]["median"] >= target,
+        "accuracy": accuracy.get(side.name),
+    }  # fmt: skip
+
+
+def top1(subject: Subject, folder: Path) -> float:
+    """Share of pictures whose class, by the name of their folder, comes first; the central crop of 224."""
+    lines = (folder / "wnids_1000_sorted.txt").read_text(encoding="utf-8").splitlines()
+    names = [line.split()[0] for line in lines]
+    pictures = sorted(path for path in folder.glob("*/*") if path.suffix.lower() in SUFFIXES)
+    wanted = np.array([names.index(path.parent.name) for path in pictures])
+    return round(float((subject.model.predict(pictures).argmax(1) == wanted).mean()), 4)
+
+
+def agreements(subjects: Sequence[Subject], options: argparse.Namespace) -> dict[str, Result]:
+    """With our eager detector: detections that are the same, and those that are found again, less strictly."""
+    files = sorted(path for path in Path(options.photographs).iterdir() if path.suffix.lower() in SUFFIXES)
+    pictures = [resize(read_image(file), (SIDE, SIDE)) for file in files[: options.agreeing]]
+    wanted = found_in(subjects[0], pictures)
+    rows = {}
+    for subject in subjects:
+        found = found_in(subject, pictures)
+        same = agreement(wanted, found)
+        rows[subject.name] = {"agree": round(same.rate, 4), "found_again": round(found_again(wanted, found), 4),
+                              "counted": same.counted}  # fmt: skip
+    return rows
+
+
+def found_in(subject: Subject, pictures: Sequence[Picture]) -> list[Detections]:
+    found: list[Detections] = subject.model.predict(list(pictures), batch_size=1)
+    return found
+
+
+def found_again(wanted: Sequence[Detections], found: Sequence[Detections], iou: float = 0.9) -> float:
+    """Share of detections with a score of at least 0.05 for which the other side has one of the class at this IoU."""
+    counted = met = 0
+    for first, second in zip(wanted, found, strict=True):
+        real = np.asarray(first.scores) >= COUNTED_SCORE
+        overlap = pairwise_iou(np.asarray(first.boxes, np.float64)[real], np.asarray(second.boxes, np.float64))
+        alike = (overlap >= iou) & (np.asarray(first.labels)[real][:, None] == np.asarray(second.labels)[None])
+        counted += int(real.sum())
+        met += int(alike.any(1).sum())
+    return met / counted if counted else 1.0
+
+
+if __name__ == "__main__":
+    main()
