@@ -46,7 +46,9 @@ def check_graph(model: onnx.ModelProto, shapes: Mapping[str, Mapping[int, Any]],
     operators = Counter(node.op_type for node in nodes)
     strange = sorted(operators.keys() - ALLOWED[flavour])
     if strange:
-        raise InputError(f"the exported graph has operators that flavour {flavour} does not allow: {', '.join(strange)}")
+        raise InputError(
+            f"the exported graph has operators that flavour {flavour} does not allow: {', '.join(strange)}"
+        )
     _check_dimensions(model.graph, shapes)
     _check_selections(model.graph)
     return operators

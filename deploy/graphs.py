@@ -68,17 +68,18 @@ class ClassifierGraph(nn.Module):
 
 
 class SegmenterGraph(nn.Module):
-    """[B, H, W, 3] uint8 and valid sizes [B, 2] int64 -> labels [B, H, W] uint8."""
+    """[B, H, W, 3] uint8 and valid sizes [B, 2] int64 -> labels [B, H, W] uint8, and their probabilities as scores."""
 
-    outputs = ("labels",)
+    outputs = ("labels", "scores")
 
     def __init__(self, segmenter: FCN) -> None:
         super().__init__()
         self.segmenter = segmenter
 
-    def forward(self, images: Tensor, sizes: Tensor) -> Tensor:
-        labels = self.segmenter.logits(pixels_first(images), sizes).argmax(1)
-        return labels.float().to(torch.uint8)  # TensorRT makes uint8 of floats only
+    def forward(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.segmenter.logits(pixels_first(images), sizes)
+        labels = logits.argmax(1).float().to(torch.uint8)  # TensorRT makes uint8 of floats only
+        return labels, logits.softmax(1).amax(1)
 
 
 def pixels_first(images: Tensor) -> Tensor:

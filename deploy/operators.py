@@ -75,7 +75,11 @@ def translations() -> dict[Any, Callable[..., Any]]:
         none = op.Mul(op.ReduceMax(scores, op.Constant(value_ints=[1]), keepdims=0), op.Constant(value_float=0.0))
         return op.Greater(op.ScatterND(none, places, ones), op.Constant(value_float=0.5))
 
-    return {torch.ops.shortcut.suppress.default: suppress}
+    def roi_pool(features: Any, regions: Any, scale: float, height: int, width: int) -> Any:
+        pooled = op.MaxRoiPool(features, regions, pooled_shape=[height, width], spatial_scale=scale)
+        return pooled, op.Identity(regions)  # torchvision's second result is for gradients
+
+    return {torch.ops.shortcut.suppress.default: suppress, torch.ops.torchvision.roi_pool.default: roi_pool}
 
 
 def roi_align_by_operator(

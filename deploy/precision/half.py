@@ -1,8 +1,8 @@
 """Half precision, written into the graph: what learns becomes fp16 or bf16, what computes boxes stays fp32.
 
 TensorRT 11 has no precision flags, so the types in the file decide. Convolutions and linear layers are cast;
-normalization, anchors, box decoding, softmax, RoIAlign's coordinates and suppression are not, since a coordinate of 1,000
-pixels has a resolution of half a pixel in fp16 and of four in bf16.
+normalization, anchors, box decoding, softmax, RoIAlign and suppression are not, since a coordinate of 1,000 pixels has
+a resolution of half a pixel in fp16 and of four in bf16.
 """
 
 from __future__ import annotations

@@ -158,9 +158,7 @@ class _PairWriter:
         del self.graph.initializer[:]
         self.graph.initializer.extend(tensors)
 
-    def _pair(
-        self, name: str, scale: NDArray[Any], zero: onnx.TensorProto, axis: int | None
-    ) -> list[onnx.NodeProto]:
+    def _pair(self, name: str, scale: NDArray[Any], zero: onnx.TensorProto, axis: int | None) -> list[onnx.NodeProto]:
         scale_tensor = numpy_helper.from_array(scale, f"{name}/scale")
         zero.name = f"{name}/zero"
         self.graph.initializer.extend((scale_tensor, zero))
