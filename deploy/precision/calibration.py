@@ -14,9 +14,8 @@ from onnx import TensorProto, helper
 
 PICTURES = 32
 """Enough for ranges; more change them little."""
-_STEP = 37
-"""Every so many values of a tensor is kept: a prime, so that no column or channel is preferred."""
-_MOST_KEPT = 50_000
+_KEPT = 4096
+"""Of a tensor and picture, about so many values are kept; of smaller tensors all."""
 _CLIPS = np.linspace(0.2, 1.0, 33)
 
 Feed = Mapping[str, NDArray[Any]]
@@ -52,13 +51,11 @@ def observe(model: onnx.ModelProto, tensors: Sequence[str], batches: Iterable[Fe
     """
     session = _session(_watched(model, tensors))
     found: dict[str, Statistics] = {}
-    kept = max(1, _MOST_KEPT // PICTURES)
     for feed in batches:
         values = session.run([f"{name}/{part}" for name in tensors for part in _PARTS], dict(feed))
         for number, name in enumerate(tensors):
             low, high, samples = values[3 * number : 3 * number + 3]
-            thinned = samples[:: max(1, len(samples) // kept)].astype(np.float32)
-            seen = Statistics(float(low), float(high), thinned)
+            seen = Statistics(float(low), float(high), samples.astype(np.float32))
             found[name] = found[name].joined(seen) if name in found else seen
     return found
 
@@ -100,7 +97,10 @@ def _watched(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     graph = watched.graph
-    for name, values in (("flat", [-1]), ("first", [0]), ("last", [2**62]), ("axis", [0]), ("step", [_STEP])):
+    for name, values in (
+        ("flat", [-1]), ("first", [0]), ("last", [2**62]), ("axis", [0]), ("one", [1]), ("two", [2]),
+        ("kept", [2 * _KEPT]),
+    ):  # fmt: skip
         graph.initializer.append(helper.make_tensor(f"watch/{name}", TensorProto.INT64, [1], values))
     for name in tensors:
         low, high, samples = (f"{name}/{part}" for part in _PARTS)
@@ -108,7 +108,11 @@ def _watched(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
             helper.make_node("ReduceMin", [name], [low], keepdims=0),
             helper.make_node("ReduceMax", [name], [high], keepdims=0),
             helper.make_node("Reshape", [name, "watch/flat"], [f"{name}/flat"]),
-            helper.make_node("Slice", [f"{name}/flat", *(f"watch/{p}" for p in ("first", "last", "axis", "step"))],
+            helper.make_node("Shape", [f"{name}/flat"], [f"{name}/size"]),
+            helper.make_node("Div", [f"{name}/size", "watch/kept"], [f"{name}/half"]),
+            helper.make_node("Mul", [f"{name}/half", "watch/two"], [f"{name}/even"]),
+            helper.make_node("Add", [f"{name}/even", "watch/one"], [f"{name}/step"]),  # odd, across columns
+            helper.make_node("Slice", [f"{name}/flat", "watch/first", "watch/last", "watch/axis", f"{name}/step"],
                              [samples]),
         ))  # fmt: skip
         graph.output.extend(
