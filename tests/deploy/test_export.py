@@ -19,8 +19,8 @@ from backbones.errors import InputError
 from deploy import exporting, load_runtime, verification
 from deploy.export_options import ExportOptions
 from deploy.exporting import export
-from deploy.models import open_classifier, open_detector
 from deploy.graph_check import PORTABLE
+from deploy.models import open_classifier, open_detector
 from deploy.runtimes.classifier import ClassifierRuntime
 from deploy.runtimes.detector import DetectorRuntime
 from detection.agreement import agreement

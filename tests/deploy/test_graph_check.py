@@ -15,7 +15,9 @@ from detection.settings import OutputSettings, ProposalSettings, default_setting
 FREE = {"x": {0: None}}
 
 
-def model(operator: str, dimensions: list[object], inputs: tuple[str, ...] = ("x",), batch: object = "n") -> onnx.ModelProto:
+def model(
+    operator: str, dimensions: list[object], inputs: tuple[str, ...] = ("x",), batch: object = "n"
+) -> onnx.ModelProto:
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, dimensions)
     y = helper.make_tensor_value_info("y", TensorProto.INT64, [batch])
     count = numpy_helper.from_array(np.array([MOST_SORTED + 1]), "too_many")
