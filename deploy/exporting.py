@@ -47,7 +47,7 @@ def export(options: ExportOptions) -> Path:
     comparison passes.
 
     Returns:
-        The file.
+        The ONNX file, or the engine.
 
     Raises:
         InputError: the model cannot be read, or the exported file disagrees with it.
@@ -57,6 +57,8 @@ def export(options: ExportOptions) -> Path:
         raise InputError("give --model: a run folder or a weights file")
     if options.format == "tensorrt":
         _check_tensorrt()
+    if options.model.endswith(".onnx"):
+        return _build_plan(options, _exported_already(options))
     target = onnx_target(options)
     names = read_class_names(Path(options.classes)) if options.classes else ()
     kind = open_exportable(options.model, options.arch, names, options.flavour, options.proposals)
@@ -181,11 +183,24 @@ def _check_tensorrt() -> None:
         raise InputError("--format tensorrt needs TensorRT: pip install tensorrt, or tensorrt-rtx")
 
 
+def _exported_already(options: ExportOptions) -> Path:
+    """An ONNX file of ours, to build an engine from.
+
+    Raises:
+        InputError: anything else is asked of it.
+    """
+    if options.format != "tensorrt":
+        raise InputError(f"{options.model}: is exported already; --format tensorrt builds an engine from it")
+    if options.precision != "fp32" or options.flavour != "portable":
+        raise InputError(f"{options.model}: has its precision and flavour; leave out --precision and --flavour")
+    return Path(options.model)
+
+
 def _build_plan(options: ExportOptions, onnx_path: Path) -> Path:
-    """An engine beside the ONNX file. What the builder shall do comes with ``options`` (``BuildOptions``' fields)."""
+    """An engine, as ``--output`` says or beside the ONNX file."""
     from deploy.engines.building import build_plan  # needs TensorRT
     from deploy.engines.options import BuildOptions
 
-    plan = onnx_path.with_suffix(".plan")
+    plan = Path(options.output).with_suffix(".plan") if options.output else onnx_path.with_suffix(".plan")
     build_plan(onnx_path, plan, BuildOptions())
     return plan

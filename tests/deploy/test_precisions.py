@@ -182,3 +182,8 @@ def test_engines_need_tensorrt(classifier: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(exporting, "find_spec", lambda name: None)
     with pytest.raises(InputError, match="needs TensorRT: pip install"):
         export(ExportOptions(model=str(classifier), format="tensorrt", quiet=True))
+
+
+def test_an_exported_file_is_not_exported_again() -> None:
+    with pytest.raises(InputError, match="is exported already; --format tensorrt builds"):
+        export(ExportOptions(model="m.onnx", quiet=True))
