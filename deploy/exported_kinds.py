@@ -17,7 +17,7 @@ from backbones.resize_fingerprint import resize_fingerprint
 from backbones.running.run_folder import WEIGHTS
 from backbones.weights.model_file import is_ours, task_of
 from deploy.gates import Gate
-from deploy.graphs import MOST_SORTED, capped, classifier_graph, detector_graph, segmenter_graph
+from deploy.graphs import MOST_SORTED, capped, classifier_graph, detector_graph, outputs_of, segmenter_graph
 from deploy.metadata import FORMAT
 from deploy.onnx_export import Shapes, dynamic_pictures
 from deploy.precision.calibration import Feed
@@ -100,8 +100,7 @@ class ExportableClassifier:
     def metadata(self, precision: str, flavour: str) -> dict[str, Any]:
         architecture = {"backbone": self.model.backbone}
         about = _metadata("classification", self.model.classes, architecture, precision, flavour)
-        outputs = list(classifier_graph(self.model).outputs)
-        return {**about, "outputs": outputs, "input": self.model.convention.to_dict()}
+        return {**about, "outputs": list(outputs_of(self.model)), "input": self.model.convention.to_dict()}
 
     def feeds(self, pictures: Sequence[Picture]) -> Iterator[Feed]:
         for picture in pictures:

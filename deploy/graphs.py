@@ -53,8 +53,7 @@ class ClassifierGraph(nn.Module):
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
         self.classifier = classifier
-        pooled = isinstance(classifier.network, ResNet)  # VGG's linear layers see places, so its map has no such form
-        self.outputs = ("logits", "activation_map") if pooled else ("logits",)
+        self.outputs = outputs_of(classifier)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         network = self.classifier.network
@@ -65,6 +64,11 @@ class ClassifierGraph(nn.Module):
         logits = network.fc(torch.flatten(network.average_pool(last), 1)).float()
         own = network.fc.weight[logits.argmax(1)].float()  # [B, C]
         return logits, (last.float() * own[:, :, None, None]).sum(1)
+
+
+def outputs_of(classifier: Classifier) -> tuple[str, ...]:
+    """VGG's linear layers see places, so its activation map has no such form."""
+    return ("logits", "activation_map") if isinstance(classifier.network, ResNet) else ("logits",)
 
 
 class SegmenterGraph(nn.Module):
