@@ -162,7 +162,7 @@ class _PairWriter:
         scale_tensor = numpy_helper.from_array(scale, f"{name}/scale")
         zero.name = f"{name}/zero"
         self.graph.initializer.extend((scale_tensor, zero))
-        extra = {} if axis is None else {"axis": axis}
+        extra: dict[str, Any] = {} if axis is None else {"axis": axis}
         stored, copy = f"{name}/quantised", f"{name}/dequantised"
         return [
             helper.make_node("QuantizeLinear", [name, scale_tensor.name, zero.name], [stored], f"{name}/Q", **extra),
