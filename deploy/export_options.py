@@ -46,7 +46,8 @@ class ExportOptions(CommandOptions):
         None, "labelled data, as evaluate.py takes it: what the export may cost in AP, top-1 or mIoU is measured on it",
         group="data",
     )  # fmt: skip
-    split: str = option("val", "which part of it", group="data")
+    split: str | None = option(None, "which part of it", group="data",
+                               otherwise="val, or all of a folder or file without parts")  # fmt: skip
     data_dir: str | None = option(None, "where named sets lie (by default $DATA_DIR or data)", group="data",
                                   metavar="DIR")  # fmt: skip
     output: str | None = option(None, "the file", group="output", otherwise="beside the weights: model.onnx, "

@@ -61,7 +61,7 @@ class LabelledData:
 
     Args:
         model: the trained one.
-        dataset, split: as ``evaluate.py`` takes them.
+        dataset, split: as ``evaluate.py`` takes them; None for its default.
         data_dir: where named sets lie.
 
     Raises:
@@ -69,7 +69,7 @@ class LabelledData:
     """
 
     def __init__(
-        self, model: Classifier | Detector | Segmenter, dataset: str, split: str, data_dir: str | None
+        self, model: Classifier | Detector | Segmenter, dataset: str, split: str | None, data_dir: str | None
     ) -> None:
         if isinstance(model, Classifier):
             data = read_for(model.classes, dataset, split, data_dir)
@@ -77,13 +77,13 @@ class LabelledData:
             self._picture: Callable[[int], Any] = data.pictures.picture
             self._mark = partial(_top1, data=data)
         elif isinstance(model, Segmenter):
-            segmentation, faults = read_segmentation(dataset, split, model.classes, data_dir=data_dir)
+            segmentation, faults = read_segmentation(dataset, split or "val", model.classes, data_dir=data_dir)
             refuse_faulty_labels(faults, dataset)
             self.metric, self._count = "mIoU", len(segmentation)
             self._picture = segmentation.images.pictures.__getitem__
             self._mark = partial(_iou, data=segmentation)
         else:
-            boxes = read_checked(dataset, split, data_dir=data_dir)
+            boxes = read_checked(dataset, split or "val", data_dir=data_dir)
             boxes = replace(boxes, annotations=boxes.annotations.relabelled(model.classes))
             self.metric, self._count = "AP", len(boxes)
             self._picture = boxes.pictures.__getitem__

@@ -81,7 +81,8 @@ def quantise(
     result.CopyFrom(model)
     writer = _PairWriter(result.graph, precision, style)
     chosen = {layer.name: layer for layer in find_layers(result) if layer.name not in without}
-    quantised = {layer.inputs: writer.activation(layer.inputs, statistics[layer.inputs]) for layer in chosen.values()}
+    inputs = dict.fromkeys(layer.inputs for layer in chosen.values())  # layers may share one
+    quantised = {name: writer.activation(name, statistics[name]) for name in inputs}
     for node in list(result.graph.node):
         if node.name in chosen:
             layer = chosen[node.name]
