@@ -7,6 +7,8 @@ half the memory traffic of the pair, in training too, since gradients flow throu
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -77,16 +79,30 @@ def fold_batch_norm(module: nn.Module) -> nn.Module:
     """Bake every normalization that follows a convolution into that convolution's weight and bias, in place.
 
     For inference: after it no normalization is left below a module that names its pairs in
-    ``convolution_pairs()``. The exporters rely on it, since a folded network has one dtype throughout.
+    ``convolution_pairs()``, nor behind a convolution in a sequence. The exporters rely on it, since a folded network
+    has one dtype throughout.
     """
     for owner in list(module.modules()):
-        pairs = getattr(owner, "convolution_pairs", None)
-        for conv_name, norm_name in pairs() if pairs else ():
+        for conv_name, norm_name in _pairs(owner):
             norm = freeze_batch_norm(getattr(owner, norm_name))
             if isinstance(norm, FrozenBatchNorm2d):
                 setattr(owner, conv_name, _folded(getattr(owner, conv_name), norm))
                 setattr(owner, norm_name, nn.Identity())
     return module
+
+
+def _pairs(owner: nn.Module) -> list[tuple[str, str]]:
+    """The names of each convolution among the children and of the normalization behind it."""
+    named = getattr(owner, "convolution_pairs", None)
+    if named is not None:
+        return list(named())
+    if not isinstance(owner, nn.Sequential):
+        return []
+    return [
+        (before, after)
+        for (before, conv), (after, norm) in pairwise(owner.named_children())
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d | FrozenBatchNorm2d)
+    ]
 
 
 @torch.no_grad()

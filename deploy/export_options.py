@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 from backbones.running.command_line import CommandOptions, option
 
+FORMATS = ("onnx", "tensorrt")
+PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
+FLAVOURS = ("portable", "ops")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions(CommandOptions):
@@ -15,9 +19,36 @@ class ExportOptions(CommandOptions):
         "", "a run folder, a .safetensors file, or another project's file or published name", group="model"
     )
     arch: str | None = option(None, "the network, for classifier files that do not say", group="model")
-    format: str = option("onnx", "of the exported file", group="export", choices=("onnx",))
-    images: str | None = option(
-        None, "a folder of pictures to verify with; by default two photographs and digit scenes", group="export",
-        metavar="DIR",
+    classes: str | None = option(
+        None, "names in the order of the classifier, one a line, for files that do not say", group="model",
+        metavar="FILE",
     )  # fmt: skip
-    output: str | None = option(None, "the file (by default model.onnx beside the weights)", group="output")
+    format: str = option("onnx", "of the exported file; tensorrt builds an engine from the ONNX file, which stays "
+                         "beside it", group="export", choices=FORMATS)  # fmt: skip
+    precision: str = option("fp32", "of layers with weights; boxes, scores and suppression stay fp32",
+                            group="export", choices=PRECISIONS)  # fmt: skip
+    flavour: str = option(
+        "portable", "of detectors: portable runs in every engine, ops has NonMaxSuppression and RoiAlign and is faster "
+        "on processors", group="export", choices=FLAVOURS,
+    )  # fmt: skip
+    int8_style: str = option(
+        "tensorrt", "tensorrt is symmetric and for every engine; cpu has unsigned activations, faster in OpenVINO",
+        group="export", choices=("tensorrt", "cpu"),
+    )  # fmt: skip
+    proposals: int | None = option(
+        None, "regions that a detector's second stage looks at", group="export", otherwise="as trained, up to 3840"
+    )
+    images: str | None = option(
+        None, "a folder of pictures to verify and calibrate with", group="data",
+        metavar="DIR", otherwise="the dataset's, or else two photographs and digit scenes",
+    )  # fmt: skip
+    dataset: str | None = option(
+        None, "labelled data, as evaluate.py takes it: what the export may cost in AP, top-1 or mIoU is measured on it",
+        group="data",
+    )  # fmt: skip
+    split: str | None = option(None, "which part of it", group="data",
+                               otherwise="val, or all of a folder or file without parts")  # fmt: skip
+    data_dir: str | None = option(None, "where named sets lie (by default $DATA_DIR or data)", group="data",
+                                  metavar="DIR")  # fmt: skip
+    output: str | None = option(None, "the file", group="output", otherwise="beside the weights: model.onnx, "
+                                "model-int8.onnx, model-ops-fp16.onnx, ...")  # fmt: skip

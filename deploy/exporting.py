@@ -1,45 +1,53 @@
-"""The export command: load, trace, verify, and only then let the file have its name."""
+"""The export command: load, trace, quantise, verify, and only then let the file have its name."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable
+from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from backbones.classifier import Classifier, load_classifier
+from backbones.data.folders import read_class_names
 from backbones.errors import InputError
 from backbones.images import SUFFIXES, Picture, read_image
-from backbones.resize_fingerprint import resize_fingerprint
 from backbones.running.atomic_write import write_json
 from backbones.running.progress import start_logging
 from deploy.export_options import ExportOptions
-from deploy.graphs import classifier_graph, detector_graph
-from deploy.metadata import FORMAT
-from deploy.onnx_export import dynamic_pictures, export_onnx
+from deploy.exported_kinds import Exportable, open_exportable
+from deploy.gates import GATES
+from deploy.graph_check import check_graph
+from deploy.onnx_export import trace, write_onnx
+from deploy.precision.accuracy import LabelledData, Marks
+from deploy.precision.calibration import PICTURES
+from deploy.precision.layer_choice import LayerChoice, Quantiser
+from deploy.precision.quantization import QUANTISED
 from deploy.runtimes import load_runtime
-from deploy.runtimes.classifier import ClassifierRuntime
-from deploy.runtimes.detector import DetectorRuntime
-from deploy.verification import Verification, verify_classifier, verify_detector
-from detection.building import load_detector
-from detection.detector import Detector
-from detection.weights import is_detector
+from deploy.verification import Verification, together
 
 logger = logging.getLogger("shortcut")
 
+VERIFIED_BY = {
+    "fp32": ("openvino", "onnxruntime"),
+    "fp16": ("openvino", "onnxruntime"),
+    "bf16": ("openvino",),
+    "int8": ("openvino", "onnxruntime"),
+    "fp8": (),
+}
+"""ONNX Runtime has no bf16 convolution on processors, and no engine here multiplies fp8."""
+
 
 def export(options: ExportOptions) -> Path:
-    """Export a model to ONNX and verify the file against the model.
+    """Export a model and verify the file against the model.
 
     The file, and a ``.json`` of the same name with metadata, checksum and the comparison, appear only if the
     comparison passes.
 
     Returns:
-        The file.
+        The ONNX file, or the engine.
 
     Raises:
         InputError: the model cannot be read, or the exported file disagrees with it.
@@ -47,21 +55,24 @@ def export(options: ExportOptions) -> Path:
     start_logging(options.quiet)
     if not options.model:
         raise InputError("give --model: a run folder or a weights file")
-    target = Path(options.output) if options.output else _beside(options.model)
-    pictures = verification_pictures(options.images)
+    if options.format == "tensorrt":
+        _check_tensorrt()
+    if options.model.endswith(".onnx"):
+        return _build_plan(options, _exported_already(options))
+    target = onnx_target(options)
+    names = read_class_names(Path(options.classes)) if options.classes else ()
+    kind = open_exportable(options.model, options.arch, names, options.flavour, options.proposals)
+    data = LabelledData(kind.model, options.dataset, options.split, options.data_dir) if options.dataset else None
+    pictures = verification_pictures(options.images) if options.images or data is None else data.some(PICTURES)
     draft = target.with_name(f"{target.stem}.unverified.onnx")
     try:
-        if is_detector(options.model):
-            verification, metadata = _export_detector(load_detector(options.model), pictures, draft)
-        else:
-            verification, metadata = _export_classifier(load_classifier(options.model, options.arch), pictures, draft)
-        if not verification.passed:
-            raise InputError(f"the exported file disagrees with the model and is removed: {verification.summary}")
-        _keep(draft, target, metadata, verification)
+        about = _make(options, kind, pictures, data, draft)
+        draft.replace(target)
     finally:
         draft.unlink(missing_ok=True)
-    logger.info("%s: %.1f MB; %s", target, target.stat().st_size / 1e6, verification.summary)
-    return target
+    write_json(target.with_suffix(".json"), about)
+    logger.info("%s: %.1f MB; %s", target, target.stat().st_size / 1e6, about["verification"]["summary"])
+    return _build_plan(options, target) if options.format == "tensorrt" else target
 
 
 def verification_pictures(folder: str | None) -> list[Picture]:
@@ -74,7 +85,7 @@ def verification_pictures(folder: str | None) -> list[Picture]:
         files = sorted(path for path in Path(folder).glob("*") if path.suffix.lower() in SUFFIXES)
         if not files:
             raise InputError(f"--images {folder}: no pictures there ({', '.join(SUFFIXES)})")
-        return [read_image(path) for path in files[:16]]
+        return [read_image(path) for path in files[:PICTURES]]
     from sklearn.datasets import load_sample_images
 
     from detection.data.digits import compose_scene
@@ -83,63 +94,113 @@ def verification_pictures(folder: str | None) -> list[Picture]:
     return [*(compose_scene("val", number).image for number in range(6)), *photographs]
 
 
-def _export_detector(detector: Detector, pictures: list[Picture], draft: Path) -> tuple[Verification, dict[str, Any]]:
-    graph = detector_graph(detector)
-    multiple = detector.settings.input.multiple
-    shape = dynamic_pictures(multiple)
-    example = {
-        "images": torch.zeros(2, 5 * multiple, 6 * multiple, 3, dtype=torch.uint8),
-        "sizes": torch.tensor([[5 * multiple, 6 * multiple], [5 * multiple - 9, 6 * multiple - 20]]),
-    }
-    metadata = _metadata("detection", detector.classes, detector.settings.to_dict())
-    shapes = {"images": shape, "sizes": {0: shape[0]}}
-    _trace(lambda: export_onnx(graph, example, graph.outputs, shapes, metadata, draft))
-    runtime = load_runtime(draft)
-    assert isinstance(runtime, DetectorRuntime)
-    return verify_detector(detector, runtime, pictures), metadata
+def onnx_target(options: ExportOptions) -> Path:
+    """Where the ONNX file comes to lie: ``--output``, or beside the weights, named after what is not the default."""
+    if options.output:
+        return Path(options.output).with_suffix(".onnx") if options.format == "tensorrt" else Path(options.output)
+    marks = [options.flavour] if options.flavour != "portable" else []
+    marks += [options.precision] if options.precision != "fp32" else []
+    marks += [options.int8_style] if options.precision == "int8" and options.int8_style != "tensorrt" else []
+    if "://" in options.model:  # a published name: the file comes to lie here
+        folder, stem = Path(), options.model.rpartition("/")[2].split(".")[0]
+    else:
+        source = Path(options.model)
+        folder = source if source.is_dir() else source.parent
+        stem = "model" if source.is_dir() else source.name.split(".")[0]
+    return folder / f"{'-'.join([stem, *marks])}.onnx"
 
 
-def _export_classifier(
-    classifier: Classifier, pictures: list[Picture], draft: Path
-) -> tuple[Verification, dict[str, Any]]:
-    graph = classifier_graph(classifier)
-    convention = classifier.convention
-    height, width = convention.size or (224, 224)
-    shape = dynamic_pictures()
-    if classifier.normalize.mean.shape[1:] != (1, 1):
-        shape = {0: shape[0]}  # a mean picture fixes the size
-    example = {"images": torch.zeros(2, height, width, 3, dtype=torch.uint8)}
-    metadata = _metadata("classification", classifier.classes, {"backbone": classifier.backbone})
-    metadata["input"] = convention.to_dict()
-    _trace(lambda: export_onnx(graph, example, graph.outputs, {"images": shape}, metadata, draft))
-    runtime = load_runtime(draft)
-    assert isinstance(runtime, ClassifierRuntime)
-    return verify_classifier(classifier, runtime, pictures), metadata
+def _make(
+    options: ExportOptions, kind: Exportable, pictures: list[Picture], data: LabelledData | None, draft: Path
+) -> dict[str, Any]:
+    """Write the draft and judge it; what is known of it.
 
-
-def _metadata(task: str, classes: tuple[str, ...], architecture: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "format": FORMAT, "task": task, "classes": list(classes), "architecture": architecture, "precision": "fp32",
-        "flavour": "portable", "resize": resize_fingerprint(),
-    }  # fmt: skip
-
-
-def _trace(run: Callable[[], Any]) -> None:
-    operators = run()
+    Raises:
+        InputError: it disagrees with the model.
+    """
+    precision, flavour = options.precision, options.flavour
+    metadata = kind.metadata(precision, flavour)
+    graph = kind.graph(precision)
+    model = trace(graph, kind.example, graph.outputs, kind.shapes, precision)
+    operators = check_graph(model, kind.shapes, flavour)
     logger.info("traced: %d operators of %d kinds", sum(operators.values()), len(operators))
 
+    def judge(candidate: Any) -> tuple[Verification, Marks | None]:
+        write_onnx(candidate, metadata, draft)
+        return _judge(kind, precision, pictures, data, draft)
 
-def _keep(draft: Path, target: Path, metadata: dict[str, Any], verification: Verification) -> None:
-    """Give the verified file its name, and write what is known of it beside it."""
-    checksum = hashlib.sha256(draft.read_bytes()).hexdigest()
-    draft.replace(target)
-    about = {**metadata, "sha256": checksum, "verification": verification.to_dict()}
-    write_json(target.with_suffix(".json"), about)
+    choice: LayerChoice | None = None
+    if precision in QUANTISED:
+        quantiser = Quantiser(model, kind.feeds(pictures), precision, options.int8_style)
+        model, choice, (verification, marks) = quantiser.choose(judge, lambda result: _passed(precision, *result))
+        check_graph(model, kind.shapes, flavour)
+    else:
+        verification, marks = judge(model)
+    _report(verification, marks)
+    if not _passed(precision, verification, marks):
+        raise InputError(f"the exported file disagrees with the model and is removed: {_failure(verification, marks)}")
+    about = {**metadata, "sha256": hashlib.sha256(draft.read_bytes()).hexdigest()}
+    about["verification"] = {**verification.to_dict(), "gate": asdict(GATES[precision])}
+    if marks is not None:
+        about["accuracy"] = {"dataset": options.dataset, "split": options.split, **asdict(marks), "loss": marks.loss}
+    if choice is not None:
+        about["quantisation"] = {"style": options.int8_style, **asdict(choice)}
+    return about
 
 
-def _beside(model: str) -> Path:
-    if "://" in model:  # a published name: the file comes to lie here
-        return Path(f"{model.rpartition('/')[2].split('.')[0]}.onnx")
-    source = Path(model)
-    folder = source if source.is_dir() else source.parent
-    return folder / ("model.onnx" if source.is_dir() else f"{source.name.split('.')[0]}.onnx")
+def _judge(
+    kind: Exportable, precision: str, pictures: list[Picture], data: LabelledData | None, draft: Path
+) -> tuple[Verification, Marks | None]:
+    """Compare with the trained model in every engine that runs the precision, and on labelled data in the first."""
+    runtimes = [load_runtime(draft, engine=name) for name in VERIFIED_BY[precision] if find_spec(name)]
+    verification = together([kind.verify(runtime, pictures, GATES[precision]) for runtime in runtimes])
+    marks = data.compare(runtimes[0]) if data is not None and runtimes else None
+    return verification, marks
+
+
+def _passed(precision: str, verification: Verification, marks: Marks | None) -> bool:
+    """Labelled data decides where there is some, but never against fp32's and fp16's agreement."""
+    if verification.passed is None:
+        return True
+    if marks is None or precision in ("fp32", "fp16"):
+        return verification.passed and (marks is None or marks.loss <= GATES[precision].loss)
+    return marks.loss <= GATES[precision].loss
+
+
+def _failure(verification: Verification, marks: Marks | None) -> str:
+    return f"{verification.summary}; {marks}" if marks is not None else verification.summary
+
+
+def _report(verification: Verification, marks: Marks | None) -> None:
+    for line in verification.table() if verification.checks else ():
+        logger.info("%s", line)
+    if marks is not None:
+        logger.info("%s", marks)
+
+
+def _check_tensorrt() -> None:
+    if not (find_spec("tensorrt") or find_spec("tensorrt_rtx")):
+        raise InputError("--format tensorrt needs TensorRT: pip install tensorrt, or tensorrt-rtx")
+
+
+def _exported_already(options: ExportOptions) -> Path:
+    """An ONNX file of ours, to build an engine from.
+
+    Raises:
+        InputError: anything else is asked of it.
+    """
+    if options.format != "tensorrt":
+        raise InputError(f"{options.model}: is exported already; --format tensorrt builds an engine from it")
+    if options.precision != "fp32" or options.flavour != "portable":
+        raise InputError(f"{options.model}: has its precision and flavour; leave out --precision and --flavour")
+    return Path(options.model)
+
+
+def _build_plan(options: ExportOptions, onnx_path: Path) -> Path:
+    """An engine, as ``--output`` says or beside the ONNX file."""
+    from deploy.engines.building import build_plan  # needs TensorRT
+    from deploy.engines.options import BuildOptions
+
+    plan = Path(options.output).with_suffix(".plan") if options.output else onnx_path.with_suffix(".plan")
+    build_plan(onnx_path, plan, BuildOptions())
+    return plan

@@ -7,7 +7,6 @@ import io
 import json
 import logging
 import warnings
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,14 @@ from torch import Tensor, nn
 from backbones.errors import InputError
 from backbones.running.atomic_write import atomic_path
 from deploy.metadata import KEY
+from deploy.operators import translations
 
+OPSETS = {"bf16": 22}
+"""Convolutions take bf16 from this version on; other files have ``OPSET``, which older engines read, too."""
 OPSET = 20
-FORBIDDEN = ("NonZero", "Loop", "If", "Scan", "NonMaxSuppression")
-"""Operators whose output shapes depend on values: engines refuse them, or lose the dynamic batch over them."""
 
 Shapes = dict[str, dict[int, Any]]
+_LIMITS = (("batch", 1024), ("height", 4096), ("width", 4096))
 
 
 def dynamic_pictures(multiple: int = 1) -> dict[int, Any]:
@@ -33,66 +34,49 @@ def dynamic_pictures(multiple: int = 1) -> dict[int, Any]:
     return {0: batch, 1: height * multiple if multiple > 1 else height, 2: width * multiple if multiple > 1 else width}
 
 
-_LIMITS = (("batch", 1024), ("height", 4096), ("width", 4096))
-
-
-def export_onnx(
-    graph: nn.Module,
-    example: dict[str, Tensor],
-    outputs: Sequence[str],
-    shapes: Shapes,
-    metadata: dict[str, Any],
-    path: Path,
-) -> Counter[str]:
-    """Trace, check and write.
+def trace(
+    graph: nn.Module, example: dict[str, Tensor], outputs: Sequence[str], shapes: Shapes, precision: str = "fp32"
+) -> onnx.ModelProto:
+    """The ONNX model of a module.
 
     Args:
         graph: the module.
         example: its inputs by name, with a batch of 2 (a batch of 1 would be taken for a constant).
         outputs: names of its outputs.
         shapes: the free dimensions of each input.
-        metadata: plain values, written into the file.
-        path: ``.onnx``; written under a temporary name and renamed.
-
-    Returns:
-        How often each operator occurs.
-
-    Raises:
-        InputError: the graph came out with a forbidden operator or a fixed dimension.
+        precision: of its layers.
     """
     with _silence():
         program = torch.onnx.export(
             graph, kwargs=example, dynamo=True, input_names=list(example), output_names=list(outputs),
-            dynamic_shapes=shapes, external_data=False, verbose=False, opset_version=OPSET,
+            dynamic_shapes=shapes, external_data=False, verbose=False, opset_version=OPSETS.get(precision, OPSET),
+            custom_translation_table=translations(),
         )  # fmt: skip
     assert program is not None
-    model = program.model_proto
-    operators = check_graph(model, shapes)
-    entry = model.metadata_props.add()
-    entry.key, entry.value = KEY, json.dumps(metadata)
-    onnx.checker.check_model(model)
-    with atomic_path(path) as partial:
-        onnx.save(model, str(partial))
-    return operators
+    model: onnx.ModelProto = program.model_proto
+    return model
 
 
-def check_graph(model: onnx.ModelProto, shapes: Shapes) -> Counter[str]:
-    """Count operators, after making sure that none is forbidden and that free dimensions stayed free.
+def write_onnx(model: onnx.ModelProto, metadata: dict[str, Any], path: Path) -> None:
+    """Check a model and write it, under a temporary name first.
+
+    Args:
+        model: from ``trace``, or quantised.
+        metadata: plain values, written into the file.
+        path: ``.onnx``.
 
     Raises:
-        InputError: one is, or one did not.
+        InputError: it breaks ONNX's rules, or is too large for one file.
     """
-    operators = Counter(node.op_type for node in model.graph.node)
-    for function in model.functions:
-        operators.update(node.op_type for node in function.node)
-    found = [name for name in FORBIDDEN if operators[name]]
-    if found:
-        raise InputError(f"the exported graph has operators with data-dependent shapes: {', '.join(found)}")
-    for value in model.graph.input:
-        for axis in shapes.get(value.name, {}):
-            if not value.type.tensor_type.shape.dim[axis].dim_param:
-                raise InputError(f"the exported graph has a fixed dimension {axis} in its input {value.name}")
-    return operators
+    del model.metadata_props[:]
+    entry = model.metadata_props.add()
+    entry.key, entry.value = KEY, json.dumps(metadata)
+    try:
+        onnx.checker.check_model(model)
+        with atomic_path(path) as partial:
+            onnx.save(model, str(partial))
+    except (onnx.checker.ValidationError, ValueError) as error:
+        raise InputError(f"{path}: {' '.join(str(error).split())[:200]}") from error
 
 
 @contextlib.contextmanager

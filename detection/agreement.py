@@ -50,7 +50,9 @@ class Agreement:
         )
 
 
-def agreement(first: Sequence[Detections], second: Sequence[Detections], tolerance: float = SAME_SCORE) -> Agreement:
+def agreement(
+    first: Sequence[Detections], second: Sequence[Detections], tolerance: float = SAME_SCORE, overlap: float = SAME_IOU
+) -> Agreement:
     """Compare the detections of the same images.
 
     A detection counts if its score reaches 0.05 on its own side; its counterpart may lie just below.
@@ -58,28 +60,29 @@ def agreement(first: Sequence[Detections], second: Sequence[Detections], toleran
     Args:
         first, second: detections of each image.
         tolerance: of scores.
+        overlap: IoU above which two boxes are the same; masks need 0.98, or as much if that is less.
     """
     total = Agreement(0, 0, 0, 0)
     for a, b in zip(first, second, strict=True):
-        missing, counted_a = _unmet(a, b, tolerance)
-        extra, counted_b = _unmet(b, a, tolerance)
+        missing, counted_a = _unmet(a, b, tolerance, overlap)
+        extra, counted_b = _unmet(b, a, tolerance, overlap)
         counted = counted_a + counted_b
         total += Agreement(counted, counted - missing - extra, missing, extra)
     return total
 
 
-def _unmet(these: Detections, those: Detections, tolerance: float) -> tuple[int, int]:
+def _unmet(these: Detections, those: Detections, tolerance: float, overlap: float) -> tuple[int, int]:
     """How many of ``these`` have no counterpart, and how many count."""
     boxes, scores, labels = (np.asarray(part) for part in (these.boxes, these.scores, these.labels))
     counted = scores >= COUNTED_SCORE
     others: tuple[Any, ...] = tuple(np.asarray(part) for part in (those.boxes, those.scores, those.labels))
-    same = pairwise_iou(boxes[counted].astype(np.float64), others[0].astype(np.float64)) > SAME_IOU
+    same = pairwise_iou(boxes[counted].astype(np.float64), others[0].astype(np.float64)) > overlap
     same &= abs(scores[counted][:, None] - others[1][None]) <= tolerance
     same &= labels[counted][:, None] == others[2][None]
     if these.masks is not None and those.masks is not None:
         ours = these.masks[counted]
         for row, column in np.argwhere(same):
-            same[row, column] = _mask_iou(ours.dense(row), those.masks.dense(column)) > SAME_MASK
+            same[row, column] = _mask_iou(ours.dense(row), those.masks.dense(column)) > min(SAME_MASK, overlap)
     return int((~same.any(1)).sum()), int(counted.sum())
 
 

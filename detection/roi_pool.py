@@ -41,6 +41,8 @@ def pool_regions(
     if settings.kind == "align" and settings.sampling_ratio:
         return fixed_align(features, strides, boxes, levels, settings)
     regions = with_image_numbers(boxes)
+    if len(features) == 1:
+        return _by_kernel(features[0], regions, strides[0], settings).to(features[0].dtype)
     flat = levels.reshape(-1)
     pooled = features[0].new_zeros(len(regions), features[0].shape[1], settings.size, settings.size)
     for number, (level, stride) in enumerate(zip(features, strides, strict=True)):

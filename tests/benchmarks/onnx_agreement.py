@@ -38,7 +38,9 @@ def main() -> int:
     assert isinstance(runtime, DetectorRuntime)
     data, _ = read_dataset(options.dataset, options.split)
     pictures = [data.pictures[number] for number in range(min(len(data), 5 * options.rounds))]
-    verification = verify_detector(load_detector(options.model), runtime, pictures, options.rounds)
+    detector = load_detector(options.model)
+    detector.settings = runtime.settings  # under the same cap on proposals
+    verification = verify_detector(detector, runtime, pictures, options.rounds)
     counted, met = (sum(getattr(check, name) for check in verification.checks) for name in ("counted", "met"))
     reached = verification.passed and counted >= LEAST_COUNTED
     print(verification.summary)

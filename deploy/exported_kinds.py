@@ -1,0 +1,196 @@
+"""What differs between exporting a classifier, a detector and a segmenter, behind one interface."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from backbones.classifier import Classifier, load_classifier
+from backbones.framing import frame_for_classifier
+from backbones.images import Picture
+from backbones.resize_fingerprint import resize_fingerprint
+from backbones.running.run_folder import WEIGHTS
+from backbones.weights.model_file import is_ours, task_of
+from deploy.gates import Gate
+from deploy.graphs import MOST_SORTED, capped, classifier_graph, detector_graph, outputs_of, segmenter_graph
+from deploy.metadata import FORMAT
+from deploy.onnx_export import Shapes, dynamic_pictures
+from deploy.precision.calibration import Feed
+from deploy.runtimes import Runtime
+from deploy.runtimes.classifier import ClassifierRuntime
+from deploy.runtimes.detector import DetectorRuntime
+from deploy.runtimes.segmenter import SegmenterRuntime
+from deploy.verification import Verification, padded_batch, verify_classifier, verify_detector, verify_segmenter
+from detection.building import load_detector
+from detection.detector import Detector
+from detection.segmentation.building import TASK as SEGMENTATION
+from detection.segmentation.building import load_segmenter
+from detection.segmentation.segmenter import Segmenter
+from detection.weights import is_detector
+
+
+class Exportable(Protocol):
+    """A trained model with what the export command needs of it.
+
+    Attributes:
+        example: inputs to trace with, by name, with a batch of 2.
+        shapes: which of their dimensions are free.
+    """
+
+    example: dict[str, Tensor]
+    shapes: Shapes
+
+    @property
+    def model(self) -> Classifier | Detector | Segmenter: ...
+
+    def graph(self, precision: str) -> Any:
+        """The module to trace, with the names of its ``outputs``."""
+
+    def metadata(self, precision: str, flavour: str) -> dict[str, Any]:
+        """What travels with the file."""
+
+    def feeds(self, pictures: Sequence[Picture]) -> Iterator[Feed]:
+        """Inputs by name to calibrate with, one picture at a time, framed as for prediction."""
+
+    def verify(self, runtime: Runtime, pictures: Sequence[Picture], gate: Gate) -> Verification:
+        """The exported model against the trained one."""
+
+
+def open_exportable(
+    source: str, arch: str | None, classes: Sequence[str], flavour: str, proposals: int | None
+) -> Exportable:
+    """Load any trained model.
+
+    Args:
+        source: as ``load_classifier``, ``load_detector`` and ``load_segmenter`` take it.
+        arch, classes: of classifier files that do not say.
+        flavour, proposals: of detectors.
+
+    Raises:
+        InputError: it cannot be read, or has no exported form.
+    """
+    path = Path(source) / WEIGHTS if Path(source).is_dir() else Path(source)
+    if path.suffix == ".safetensors" and is_ours(path) and task_of(path) == SEGMENTATION:
+        return ExportableSegmenter(load_segmenter(source))
+    if is_detector(source):
+        return ExportableDetector(load_detector(source), flavour, proposals)
+    return ExportableClassifier(load_classifier(source, arch, classes))
+
+
+class ExportableClassifier:
+    """A classifier."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        self.model = classifier
+        height, width = classifier.convention.size or (224, 224)
+        self.example = {"images": torch.zeros(2, height, width, 3, dtype=torch.uint8)}
+        shape = dynamic_pictures()
+        if classifier.normalize.mean.shape[1:] != (1, 1):
+            shape = {0: shape[0]}  # a mean picture fixes the size
+        self.shapes = {"images": shape}
+
+    def graph(self, precision: str) -> nn.Module:
+        return classifier_graph(self.model, precision)
+
+    def metadata(self, precision: str, flavour: str) -> dict[str, Any]:
+        architecture = {"backbone": self.model.backbone}
+        about = _metadata("classification", self.model.classes, architecture, precision, flavour)
+        return {**about, "outputs": list(outputs_of(self.model)), "input": self.model.convention.to_dict()}
+
+    def feeds(self, pictures: Sequence[Picture]) -> Iterator[Feed]:
+        for picture in pictures:
+            yield {"images": frame_for_classifier(picture, self.model.convention)[None]}
+
+    def verify(self, runtime: Runtime, pictures: Sequence[Picture], gate: Gate) -> Verification:
+        assert isinstance(runtime, ClassifierRuntime)
+        return verify_classifier(self.model, runtime, pictures, gate)
+
+
+class ExportableDetector:
+    """A detector, with or without masks.
+
+    It is compared with the trained one under the same cap on proposals; what the cap costs, labelled data tells.
+    """
+
+    def __init__(self, detector: Detector, flavour: str, proposals: int | None) -> None:
+        self.model = detector
+        self.flavour, self.proposals = flavour, proposals
+        self.settings = capped(detector.settings, proposals)
+        self.example, self.shapes = _padded_inputs(detector.settings.input.multiple)
+
+    def graph(self, precision: str) -> nn.Module:
+        return detector_graph(self.model, self.flavour, precision, self.proposals)
+
+    def metadata(self, precision: str, flavour: str) -> dict[str, Any]:
+        about = _metadata("detection", self.model.classes, self.settings.to_dict(), precision, flavour)
+        outputs = ["boxes", "scores", "labels", "exact", *(["masks"] if self.model.masks is not None else [])]
+        own, now = self.model.settings.test_proposals, self.settings.test_proposals
+        proposals = {
+            "before_nms": now.before_nms, "after_nms": now.after_nms, "trained": [own.before_nms, own.after_nms],
+            "limit": MOST_SORTED,
+        }  # fmt: skip
+        thresholds = self.settings.score_thresholds
+        return {**about, "outputs": outputs, "proposals": proposals, "score_thresholds": list(thresholds)}
+
+    def feeds(self, pictures: Sequence[Picture]) -> Iterator[Feed]:
+        return _padded_feeds(self.model, pictures)
+
+    def verify(self, runtime: Runtime, pictures: Sequence[Picture], gate: Gate) -> Verification:
+        assert isinstance(runtime, DetectorRuntime)
+        trained = self.model.settings
+        self.model.settings = self.settings
+        try:
+            return verify_detector(self.model, runtime, pictures, gate=gate)
+        finally:
+            self.model.settings = trained
+
+
+class ExportableSegmenter:
+    """A semantic segmenter."""
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        self.model = segmenter
+        self.example, self.shapes = _padded_inputs(segmenter.settings.input.multiple)
+
+    def graph(self, precision: str) -> nn.Module:
+        return segmenter_graph(self.model, precision)
+
+    def metadata(self, precision: str, flavour: str) -> dict[str, Any]:
+        about = _metadata("segmentation", self.model.classes, self.model.settings.to_dict(), precision, flavour)
+        return {**about, "outputs": ["labels", "scores"]}
+
+    def feeds(self, pictures: Sequence[Picture]) -> Iterator[Feed]:
+        return _padded_feeds(self.model, pictures)
+
+    def verify(self, runtime: Runtime, pictures: Sequence[Picture], gate: Gate) -> Verification:
+        assert isinstance(runtime, SegmenterRuntime)
+        return verify_segmenter(self.model, runtime, pictures, gate)
+
+
+def _metadata(
+    task: str, classes: tuple[str, ...], architecture: dict[str, Any], precision: str, flavour: str
+) -> dict[str, Any]:
+    return {
+        "format": FORMAT, "task": task, "classes": list(classes), "architecture": architecture, "precision": precision,
+        "flavour": flavour, "resize": resize_fingerprint(),
+    }  # fmt: skip
+
+
+def _padded_inputs(multiple: int) -> tuple[dict[str, Tensor], Shapes]:
+    example = {
+        "images": torch.zeros(2, 5 * multiple, 6 * multiple, 3, dtype=torch.uint8),
+        "sizes": torch.tensor([[5 * multiple, 6 * multiple], [5 * multiple - 9, 6 * multiple - 20]]),
+    }
+    shape = dynamic_pictures(multiple)
+    return example, {"images": shape, "sizes": {0: shape[0]}}
+
+
+def _padded_feeds(model: Detector | Segmenter, pictures: Sequence[Picture]) -> Iterator[Feed]:
+    for picture in pictures:
+        images, sizes = padded_batch([picture], model.settings.input)
+        yield {"images": images, "sizes": np.ascontiguousarray(sizes)}

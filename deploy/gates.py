@@ -1,0 +1,36 @@
+"""How close an exported file must come to the trained model, by precision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What is allowed.
+
+    Attributes:
+        agreement: least share of detections that have a counterpart, on either side.
+        overlap: IoU above which boxes are counterparts.
+        score: largest difference of their scores.
+        logits: largest difference of classifiers' outputs, over the largest value.
+        pixels: least share of pixels with the same label.
+        loss: largest loss of AP, top-1 or mIoU on labelled data, in points; with such data it decides instead.
+    """
+
+    agreement: float
+    overlap: float
+    score: float
+    logits: float
+    pixels: float
+    loss: float
+
+
+GATES = {
+    "fp32": Gate(0.995, 0.99, 1e-3, 1e-5, 0.999, 0.1),
+    "fp16": Gate(0.98, 0.99, 1e-3, 1e-2, 0.99, 0.1),
+    "bf16": Gate(0.9, 0.9, 0.05, 0.05, 0.97, 0.1),
+    "int8": Gate(0.8, 0.8, 0.15, 0.2, 0.95, 0.5),
+    "fp8": Gate(0.8, 0.8, 0.15, 0.2, 0.95, 0.5),
+}
+"""Eight bits move scores by more than a thousandth, so from bf16 down a counterpart may lie further away."""

@@ -1,0 +1,1 @@
+"""Number formats of exported files: where they are cast, calibrated, chosen and judged."""
