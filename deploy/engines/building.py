@@ -100,11 +100,12 @@ def _build(
     cache = _timing_cache(config, options.timing_cache)
     logger.info(
         "%s %s builds %d profiles (%s); this takes minutes",
-        TITLES[trt.__name__], trt.__version__, len(profiles), ", ".join(profile.name for profile in profiles),
+        TITLES[trt.__name__], trt.__version__, len(profiles), ", ".join(wanted.name for wanted in profiles),
     )  # fmt: skip
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise InputError(f"{onnx_path}: {TITLES[trt.__name__]} builds no engine of it: {said(log.errors)}")
+        hint = "; give it more --workspace, or a smaller --max-batch" if "OutOfMemory" in " ".join(log.errors) else ""
+        raise InputError(f"{onnx_path}: {TITLES[trt.__name__]} builds no engine of it: {said(log.errors)}{hint}")
     if cache is not None and options.timing_cache:
         _keep_timings(cache, Path(options.timing_cache))
     del parser  # the network's weights are its own, so it lives until here
@@ -132,7 +133,8 @@ def parse(trt: Any, builder: Any, onnx_path: Path, log: Any) -> tuple[Any, Any]:
 
 def _configure(trt: Any, builder: Any, options: BuildOptions, log: Any) -> Any:
     config = builder.create_builder_config()
-    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, int(options.workspace * 2**30))
+    if options.workspace is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, int(options.workspace * 2**30))
     config.builder_optimization_level = options.optimization_level
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     level = options.hardware_compatibility.upper()

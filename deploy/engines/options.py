@@ -32,7 +32,10 @@ class BuildOptions:
     timing_cache: str | None = option(
         None, "a file that keeps the timings of kernels, so that the next build is faster", group=_GROUP, metavar="FILE"
     )
-    workspace: float = option(4.0, "memory in GiB that kernels may take beside the activations", group=_GROUP)
+    workspace: float | None = option(
+        None, "memory in GiB that kernels may take; TensorRT-RTX counts the activations of the largest profile too",
+        group=_GROUP, otherwise="all of the GPU's",
+    )  # fmt: skip
     optimization_level: int = option(3, "how long the builder searches: 0 to 5", group=_GROUP)
     hardware_compatibility: str = option(
         "none", "GPUs on which the engine runs, besides the one that built it", group=_GROUP, choices=HARDWARE
@@ -54,8 +57,9 @@ class BuildOptions:
         InputError: a value is out of its range.
         """
         for name, low, high in (("optimization_level", 0, 5), ("workspace", 0.001, 1024), ("max_batch", 1, 1024)):
-            if not low <= getattr(self, name) <= high:
-                raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: needs {low} to {high}")
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise InputError(f"{_flag(name)} {value}: needs {low} to {high}")
 
     @property
     def needing_gpu(self) -> list[str]:

@@ -92,9 +92,7 @@ def read_plan_metadata(path: Path) -> tuple[dict[str, Any], EngineRecord]:
     sidecar = sidecar_of(path)
     for file in (path, sidecar):
         if not file.is_file():
-            raise InputError(
-                f"{file}: no such file; deploy/export.py writes a .plan together with its .plan.json"
-            )
+            raise InputError(f"{file}: no such file; deploy/export.py writes a .plan together with its .plan.json")
     try:
         metadata = check_format(json.loads(sidecar.read_text(encoding="utf-8")), sidecar)
         record = EngineRecord.from_dict(metadata["engine"])

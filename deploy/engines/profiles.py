@@ -16,8 +16,10 @@ CLASSIFICATION_SCALES = (224, 256, 384, 480, 640)
 """Shorter sides of section 3.4's dense test, and 256, the side before the central crop."""
 DETECTION_SCALES = (200, 400, 600, 800, 1000)
 """Shorter sides of appendix B's test at several scales."""
-LONGEST_RATIO = 3
-"""A classifier's pictures may be so many times as long as they are wide."""
+LONGEST_RATIO = 2
+"""A classifier's pictures may be so many times as long as they are wide; longer ones have a profile of their own."""
+LONGEST_SIDE = 4096
+"""The limit of exported graphs."""
 _OWN_CLASSIFICATION, _OWN_DETECTION = 224, 800
 
 
@@ -81,6 +83,19 @@ def tightest(profiles: Sequence[Profile], shapes: Shapes) -> int | None:
     return min(fitting)[1] if fitting else None
 
 
+def largest_part(profiles: Sequence[Profile], shapes: Shapes) -> int:
+    """How many pictures of a batch some profile takes at once: all, fewer, or 0 where none takes even one of this size.
+
+    The batch is the first dimension of every input.
+    """
+    batch = next(iter(shapes.values()))[:1]
+    if not batch:
+        return 0
+    one = {name: (1, *shape[1:]) for name, shape in shapes.items()}
+    most = max((next(iter(p.max.values()))[0] for p in profiles if p.holds(one)), default=0)
+    return min(batch[0], most)
+
+
 def profiles_for(
     inputs: Shapes, metadata: Mapping[str, Any], scales: Sequence[int] = (), max_batch: int = 8, usual_batch: int = 1
 ) -> tuple[Profile, ...]:
@@ -104,9 +119,11 @@ def profiles_for(
         sides = [("fixed", (height, width), (height, width), (height, width))]
     else:
         sides = [(f"s{scale}", *ranges) for scale, *ranges in _side_ranges(metadata, scales)]
-    batches = (1, usual_batch, max_batch)
     built = []
+    if metadata["task"] == "classification" and sides[0][0] != "fixed":
+        sides.append(_one_long_picture(sides[-1], max_batch))
     for name, *ranges in sides:
+        batches = (1, 1, 1) if name == "long" else (1, usual_batch, max_batch)
         shapes = [
             {key: _filled(key, shape, batch, side) for key, shape in inputs.items()}
             for batch, side in zip(batches, ranges, strict=True)
@@ -137,6 +154,13 @@ def _side_ranges(metadata: Mapping[str, Any], scales: Sequence[int]) -> list[tup
         (side, (smallest, smallest), (up(side), up(side * min(4 / 3, ratio))), (up(side * max(ratio, 1)),) * 2)
         for side in sorted(set(chosen))
     ]
+
+
+def _one_long_picture(largest: tuple[Any, ...], max_batch: int) -> tuple[Any, ...]:
+    """A batch of one, with as many pixels as the largest profile has in all: panoramas, in no more memory."""
+    _, smallest, usual, most = largest
+    side = min(int(max(most) * math.sqrt(max_batch)), LONGEST_SIDE)
+    return ("long", smallest, usual, (side, side))
 
 
 def _scales_around(own: int, scales: Sequence[int], standard: int) -> tuple[int, ...]:

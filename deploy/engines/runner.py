@@ -23,7 +23,7 @@ from backbones.errors import InputError
 from deploy.engines.binding import RTX, TITLES
 from deploy.engines.device_memory import Buffer, DeviceMemory, Recording
 from deploy.engines.library_log import library_log, said
-from deploy.engines.profiles import Profile, Shape, tightest
+from deploy.engines.profiles import Profile, Shape, largest_part, tightest
 from deploy.engines.refitting import refit
 
 _TYPES = {
@@ -89,7 +89,7 @@ class EngineRunner:
         """One batch.
 
         Args:
-            inputs: by name; converted to the engine's types.
+            inputs: by name; converted to the engine's types. A batch that no profile takes whole runs in parts.
 
         Returns:
             The outputs by name, in memory of their own.
@@ -101,18 +101,33 @@ class EngineRunner:
             raise InputError(f"the engine takes {', '.join(self.inputs)}, not {', '.join(inputs) or 'nothing'}")
         arrays = {name: _converted(name, inputs[name], kind) for name, kind in self.inputs.items()}
         shapes = {name: array.shape for name, array in arrays.items()}
+        batches = {shape[:1] for shape in shapes.values()}
+        step = largest_part(self.profiles, shapes) if len(batches) == 1 else 0
+        if not step:
+            raise InputError(self._out_of_range(shapes))
+        batch = next(iter(arrays.values())).shape[0]
+        with self._lock:
+            found = [
+                self._run_part({name: array[first : first + step] for name, array in arrays.items()})
+                for first in range(0, batch, step)
+            ]
+        if len(found) == 1:
+            return found[0]
+        return {name: np.concatenate([part[name] for part in found]) for name in self.outputs}
+
+    def _run_part(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        shapes = {name: array.shape for name, array in arrays.items()}
         number = tightest(self.profiles, shapes)
         if number is None:
             raise InputError(self._out_of_range(shapes))
-        with self._lock:
-            lane = self._lane(number)
-            if any(lane.shapes.get(name) != shape for name, shape in shapes.items()):
-                self._set_shapes(lane, shapes)
-            for name, array in arrays.items():
-                lane.buffers[name].host[: array.nbytes] = array.reshape(-1).view(np.uint8)
-            self._execute(lane)
-            self._memory.finish()
-            return {name: self._taken(lane, name) for name in self.outputs}
+        lane = self._lane(number)
+        if any(lane.shapes.get(name) != shape for name, shape in shapes.items()):
+            self._set_shapes(lane, shapes)
+        for name, array in arrays.items():
+            lane.buffers[name].host[: array.nbytes] = array.reshape(-1).view(np.uint8)
+        self._execute(lane)
+        self._memory.finish()
+        return {name: self._taken(lane, name) for name in self.outputs}
 
     def refit(self, onnx_path: Path) -> None:
         """Put the weights of an ONNX file with the same graph into an engine built with ``--refit`` or without weights.
@@ -226,7 +241,5 @@ def _converted(name: str, values: NDArray[Any], kind: np.dtype[Any]) -> NDArray[
 def _numpy_type(name: str, kind: Any) -> np.dtype[Any]:
     title = str(kind).rpartition(".")[2]
     if title not in _TYPES:
-        raise InputError(
-            f"tensor {name} is of type {title}, which NumPy lacks; export it with floats there"
-        )
+        raise InputError(f"tensor {name} is of type {title}, which NumPy lacks; export it with floats there")
     return np.dtype(_TYPES[title])
