@@ -6,13 +6,12 @@ key (1) and value (2). Everything else, the weights above all, is stepped over.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from backbones.errors import InputError
-from deploy.metadata import KEY, check_format
+from deploy.metadata import KEY, read_metadata
 
 _PROPERTIES, _KEY, _VALUE = 14, 1, 2
 _VARINT, _EIGHT_BYTES, _DELIMITED, _FOUR_BYTES = 0, 1, 2, 5
@@ -30,13 +29,11 @@ def read_onnx_metadata(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as stream:
             found = dict(_pair(stream, length) for length in _fields(stream, path.stat().st_size, _PROPERTIES))
-        text = found.get(KEY)
-        metadata = None if text is None else json.loads(text)
+        return read_metadata(found.get(KEY), path)
+    except InputError:
+        raise
     except (ValueError, EOFError) as error:
         raise InputError(f"{path}: not an ONNX file, or cut short ({error})") from error
-    if not isinstance(metadata, dict):
-        raise InputError(f"{path}: has no metadata of this project; export it with deploy/export.py")
-    return check_format(metadata, path)
 
 
 def _pair(stream: BinaryIO, length: int) -> tuple[str, str]:

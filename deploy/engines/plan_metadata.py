@@ -7,7 +7,6 @@ other programs, Triton among them, from reading the engine.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 from backbones.errors import InputError
 from deploy.engines.binding import RTX, TITLES
 from deploy.engines.profiles import Profile
-from deploy.metadata import check_format
+from deploy.metadata import read_metadata
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ def read_plan_metadata(path: Path) -> tuple[dict[str, Any], EngineRecord]:
         if not file.is_file():
             raise InputError(f"{file}: no such file; deploy/export.py writes a .plan together with its .plan.json")
     try:
-        metadata = check_format(json.loads(sidecar.read_text(encoding="utf-8")), sidecar)
+        metadata = read_metadata(sidecar.read_text(encoding="utf-8"), sidecar)
         record = EngineRecord.from_dict(metadata["engine"])
         checksum = metadata["sha256"]
     except InputError:

@@ -10,14 +10,18 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from backbones.resize_fingerprint import resize_fingerprint
 from deploy.metadata import FORMAT, KEY
 
+_ANY: dict[str, Any] = {
+    "format": FORMAT, "resize": resize_fingerprint(), "precision": "fp32", "flavour": "portable", "outputs": [],
+}  # fmt: skip
 CLASSIFICATION: dict[str, Any] = {
-    "format": FORMAT, "task": "classification", "classes": ["a", "b"], "architecture": {"backbone": "none"},
+    **_ANY, "task": "classification", "classes": ["a", "b"], "architecture": {"backbone": "none"},
     "input": {"mean": [0, 0, 0], "std": [1, 1, 1], "channels": "RGB", "size": [32, 32], "resize": None},
 }  # fmt: skip
 DETECTION: dict[str, Any] = {
-    "format": FORMAT, "task": "detection", "classes": ["a"],
+    **_ANY, "task": "detection", "classes": ["a"],
     "architecture": {"input": {"shorter": 800, "longer": 1333, "multiple": 32}},
 }  # fmt: skip
 

@@ -145,7 +145,10 @@ class Runtime:
             return None
 
     def get_engine_validity(self, buffer: bytes) -> tuple[str, str]:
-        return "EngineValidity.VALID" if b"unsupported" not in buffer else "EngineValidity.INVALID", "compute capability"
+        return (
+            "EngineValidity.VALID" if b"unsupported" not in buffer else "EngineValidity.INVALID",
+            "compute capability",
+        )
 
 
 @checked

@@ -56,7 +56,7 @@ def test_the_list_agrees_with_the_installed_bindings(library: str) -> None:
     trt = import_module(library)
     for name, members in api()["classes"].items():
         absent = [member for member in members if not hasattr(getattr(trt, name), member)]
-        assert not absent or library == "tensorrt" and absent == ["get_engine_validity"], (name, absent)
+        assert not absent or (library == "tensorrt" and absent == ["get_engine_validity"]), (name, absent)
     for name, members in api()["enums"].items():
         if library == "tensorrt_rtx" or name != "EngineValidity":
             assert set(members) - {"PREFER_JIT_PYTHON_PLUGINS"} <= set(getattr(trt, name).__members__), name

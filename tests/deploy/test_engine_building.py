@@ -110,7 +110,9 @@ def test_full_tensorrt_comes_first_and_a_broken_one_is_no_missing_one(monkeypatc
 
     monkeypatch.setattr(binding, "find_spec", lambda name: object())
     monkeypatch.setattr(binding, "import_module", broken)
-    with pytest.raises(InputError, match=r"TensorRT is installed but cannot be loaded \(libnvinfer.so.11: cannot open sh"):
+    with pytest.raises(
+        InputError, match=r"TensorRT is installed but cannot be loaded \(libnvinfer.so.11: cannot open sh"
+    ):
         import_trt()
     assert asked == ["tensorrt"]
 

@@ -31,7 +31,7 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
     whole = write_detector_like(tmp_path / "m.onnx").read_bytes()
     for kept in range(len(whole) - 1, 0, -97):
         (tmp_path / "cut.onnx").write_bytes(whole[:kept])
-        with pytest.raises(InputError, match="not an ONNX file, or cut short|has no metadata"):
+        with pytest.raises(InputError, match=r"not an ONNX file, or cut short|has no metadata"):
             read_onnx_metadata(tmp_path / "cut.onnx")
     for content in (b"PK\x03\x04 an archive", b"\xff" * 40, b"\x72" + b"\xff" * 9 + b"\x01", b""):
         (tmp_path / "other.onnx").write_bytes(content)

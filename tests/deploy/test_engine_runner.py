@@ -114,7 +114,8 @@ def test_inputs_that_do_not_fit_are_refused(plan: Path) -> None:
 def test_another_version_is_refused_with_the_command_that_builds_anew(plan: Path) -> None:
     built = changed(plan, version="10.9.0.34")
     with pytest.raises(
-        InputError, match=r"built by TensorRT 10\.9\.0\.34, here is 11\.\S+; build it here: python deploy/export.py --model"
+        InputError,
+        match=r"built by TensorRT 10\.9\.0\.34, here is 11\.\S+; build it here: python deploy/export.py --model",
     ):
         TensorRTSession(built, stand_in(), HostMemory())
     TensorRTSession(changed(plan, version_compatible=True), stand_in(), HostMemory())
@@ -149,7 +150,9 @@ def test_rtx_judges_its_engines_itself(plan: Path) -> None:
     plan.write_text(json.dumps({**text, "unsupported": True}))
     file = sidecar_of(plan)
     file.write_text(json.dumps({**json.loads(file.read_text()), "sha256": sha256_of(plan)}))
-    with pytest.raises(InputError, match=r"TensorRT-RTX cannot run this engine on NVIDIA L4 \(compute capability\); build"):
+    with pytest.raises(
+        InputError, match=r"TensorRT-RTX cannot run this engine on NVIDIA L4 \(compute capability\); build"
+    ):
         TensorRTSession(plan, stand_in("tensorrt_rtx"), HostMemory())
 
 
@@ -162,9 +165,11 @@ def test_damaged_and_foreign_files_are_refused(plan: Path, tmp_path: Path) -> No
         TensorRTSession(plan, stand_in(), HostMemory())
     about = json.loads(sidecar)
     sidecar_of(plan).write_text(json.dumps({**about, "sha256": sha256_of(plan)}))
-    with pytest.raises(InputError, match="TensorRT 11.* cannot load the engine: .*magic tag does not match; build it here"):
+    with pytest.raises(
+        InputError, match=r"TensorRT 11.* cannot load the engine: .*magic tag does not match; build it here"
+    ):
         TensorRTSession(plan, stand_in(), HostMemory())
-    for text in ("{", "[]", "{}", '{"format": 1}', json.dumps({**about, "engine": {"gpu": None, "profiles": []}})):
+    for text in ("{", "[]", "{}", '{"format": 2}', json.dumps({**about, "engine": {"gpu": None, "profiles": []}})):
         sidecar_of(plan).write_text(text)
         with pytest.raises(InputError, match="does not describe an engine"):
             TensorRTSession(plan, stand_in(), HostMemory())
@@ -189,7 +194,9 @@ def test_stripped_engines_take_their_weights_from_the_onnx_file(plan: Path) -> N
 
 def test_types_without_an_array_are_named(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trt = stand_in()
-    monkeypatch.setattr("tests.deploy.tensorrt_stand_in.ICudaEngine.get_tensor_dtype", lambda self, name: "DataType.BF16")
+    monkeypatch.setattr(
+        "tests.deploy.tensorrt_stand_in.ICudaEngine.get_tensor_dtype", lambda self, name: "DataType.BF16"
+    )
     with pytest.raises(InputError, match="tensor images is of type BF16, which NumPy lacks"):
         TensorRTSession(plan, trt, HostMemory())
 
@@ -199,12 +206,10 @@ def test_without_a_gpu_the_session_says_so(plan: Path) -> None:
 
     if find_gpu() is not None:
         pytest.skip("there is a GPU")
-    with pytest.raises(InputError, match="no NVIDIA GPU or driver here|needs cuda-python"):
+    with pytest.raises(InputError, match=r"no NVIDIA GPU or driver here|needs cuda-python"):
         TensorRTSession(plan, stand_in())
 
 
 def test_the_profile_of_the_record_is_that_of_the_engine(plan: Path) -> None:
     session = TensorRTSession(plan, stand_in(), HostMemory())
-    assert session.runner.profiles == tuple(
-        replace(profile, name=str(place)) for place, profile in enumerate(PROFILES)
-    )
+    assert session.runner.profiles == tuple(replace(profile, name=str(place)) for place, profile in enumerate(PROFILES))
