@@ -1,7 +1,7 @@
 """The list of TensorRT's Python calls in ``data/tensorrt_api.json``, and what can be checked against it.
 
-The list holds names and argument names of the TensorRT 11.4 bindings, of the calls that this project makes; under ``rtx``
-what TensorRT-RTX has beyond them. A method is a list of overloads; an overload lists its arguments, with ``=`` behind
+The list holds names and argument names of the TensorRT 11.4 bindings, of the calls that this project makes; under
+``rtx`` what TensorRT-RTX has beyond them. A method is a list of overloads; an overload lists its arguments, with ``=`` behind
 those that have a default.
 """
 

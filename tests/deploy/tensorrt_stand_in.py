@@ -1,7 +1,7 @@
 """A stand-in for TensorRT's runtime half, and for a GPU's memory, so that the runner can be tested without a GPU.
 
-Every class, method and argument is checked against the API list; ONNX Runtime does the arithmetic, on the ONNX file that
-the stand-in's plan names. So control flow is tested, not kernels.
+Every class, method and argument is checked against the API list; ONNX Runtime does the arithmetic, on the ONNX file
+that the stand-in's plan names. So control flow is tested, not kernels.
 """
 
 from __future__ import annotations
