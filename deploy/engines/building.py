@@ -161,10 +161,10 @@ def _add_profiles(
     for wanted in profiles:
         if wanted.min.keys() != inputs.keys():
             raise InputError(f"profile {wanted.name}: must name exactly the inputs {', '.join(sorted(inputs))}")
-        profile = builder.create_optimization_profile()
+        optimization_profile = builder.create_optimization_profile()
         for name in inputs:
-            profile.set_shape(name, wanted.min[name], wanted.opt[name], wanted.max[name])
-        if config.add_optimization_profile(profile) < 0:
+            optimization_profile.set_shape(name, wanted.min[name], wanted.opt[name], wanted.max[name])
+        if config.add_optimization_profile(optimization_profile) < 0:
             raise InputError(f"profile {wanted.name}: refused: {said(log.errors)}")
 
 

@@ -30,15 +30,14 @@ class TensorRTSession:
 
     def __init__(self, path: Path, trt: Any = None, memory: DeviceMemory | None = None) -> None:
         self.metadata, record = read_plan_metadata(path)
-        if record.strip_weights:
-            raise InputError(
-                f"{path}: has no weights (--strip-weights); refit it from {record.onnx}, or build it with them"
-            )
+        weights = weights_of(path, record) if record.strip_weights else None
         trt = trt or import_trt(record.library)
         memory = memory or CudaMemory()
         check_plan(path, record, trt.__version__, memory.gpu)
         try:
             self.runner = EngineRunner(trt, path.read_bytes(), memory)
+            if weights is not None:
+                self.runner.refit(weights)
             if record.strip_weights:
                 self.runner.refit(weights_of(path, record))
         except InputError as error:

@@ -1,8 +1,8 @@
 """The list of TensorRT's Python calls in ``data/tensorrt_api.json``, and what can be checked against it.
 
 The list holds names and argument names of the TensorRT 11.4 bindings, of the calls that this project makes; under
-``rtx`` what TensorRT-RTX has beyond them. A method is a list of overloads; an overload lists its arguments, with ``=`` behind
-those that have a default.
+``rtx`` what TensorRT-RTX has beyond them. A method is a list of overloads; an overload lists its arguments, with
+``=`` behind those that have a default.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _FILE = Path(__file__).with_name("data") / "tensorrt_api.json"
 
 HELD = {
     "builder": "Builder", "config": "IBuilderConfig", "network": "INetworkDefinition", "parser": "OnnxParser",
-    "runtime": "Runtime", "engine": "ICudaEngine", "context": "IExecutionContext", "profile": "IOptimizationProfile",
+    "runtime": "Runtime", "engine": "ICudaEngine", "context": "IExecutionContext", "optimization_profile": "IOptimizationProfile",
     "cache": "ITimingCache", "refitter": "Refitter", "error": "ParserError",
 }  # fmt: skip
 """What our code calls the objects of each class; an underscore or an owner in front makes no difference."""

@@ -17,7 +17,7 @@ network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.EXPL
 config.set_flag(trt.BuilderFlag.FP16)
 config.max_workspace_size = 1 << 30
 config.int8_calibrator = calibrator
-profile.set_shape("x", min=a, opt=b, maximum=c)
+optimization_profile.set_shape("x", min=a, opt=b, maximum=c)
 engine = builder.build_engine(network, config)
 self._context.set_binding_shape(0, shape)
 context.execute_async_v2(bindings, stream)

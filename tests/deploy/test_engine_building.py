@@ -54,7 +54,8 @@ def test_the_options_reach_the_builder(tmp_path: Path) -> None:
     assert about["options"]["optimization_level"] == 1
     assert about["rebuild"] == (
         f"python deploy/export.py --model {file} --format tensorrt --library tensorrt_rtx --scales 32 64 "
-        f"--timing-cache {cache} --workspace 0.5 --optimization-level 1 --hardware-compatibility ampere_plus --tf32 --output {plan}"
+        f"--timing-cache {cache} --workspace 0.5 --optimization-level 1 --hardware-compatibility ampere_plus "
+        f"--tf32 --output {plan}"
     )
 
 
