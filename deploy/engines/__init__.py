@@ -1,0 +1,1 @@
+"""TensorRT engines: built from exported ONNX files, checked before they are loaded, and run. No torch."""
