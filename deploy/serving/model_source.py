@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from backbones.errors import InputError
-from deploy.metadata import check_format
+from deploy.metadata import read_metadata
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
@@ -74,6 +73,6 @@ def _metadata(path: Path) -> dict[str, Any]:
         return load_runtime(path).metadata
     beside = path.with_suffix(".json")  # a plan loads only on its own GPU
     try:
-        return check_format(json.loads(beside.read_text(encoding="utf-8")), path)
+        return read_metadata(beside.read_text(encoding="utf-8"), path)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: its {beside.name} is missing or damaged; both come from deploy/export.py") from error
