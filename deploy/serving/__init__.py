@@ -1,1 +1,1 @@
-"""The server: model repositories, Triton's launcher, the small app that stands in for it, and what both run. No torch."""
+"""The server: model repositories, Triton's launcher, the app that stands in for it, what both run. No torch."""

@@ -6,6 +6,7 @@ Triton runs whatever Python a repository holds, and no sandbox is around it.
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 
 from tritonclient.grpc import model_config_pb2 as protobuf
@@ -20,6 +21,8 @@ _FILES = {model_file.NAME, "about.json", "model.onnx", "model.plan", "model.json
 
 def check_repository(repository: Path) -> dict[str, protobuf.ModelConfig]:
     """The configurations of a repository's models, by name.
+
+    Compiled Python in it is removed: it would be run in the place of the ``model.py`` that is checked here.
 
     Raises:
         InputError: it holds something that the generator does not write; the message names it.
@@ -63,6 +66,9 @@ def _check_model(folder: Path) -> protobuf.ModelConfig:
 
 def _check_files(version: Path) -> None:
     for file in version.iterdir():
+        if file.name == "__pycache__" and file.is_dir() and not file.is_symlink():
+            shutil.rmtree(file)
+            continue
         if file.name not in _FILES or not file.is_file() or file.is_symlink():
             raise _foreign(file)
         if file.name == model_file.NAME and hashlib.sha256(file.read_bytes()).hexdigest() != model_file.SHA256:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backbones.errors import InputError
-from deploy.serving.connection import Client
+from deploy.serving.connection import Client, ServerError
 
 if TYPE_CHECKING:
     from deploy.client_options import ClientOptions
@@ -18,12 +18,15 @@ def ask(options: ClientOptions) -> None:
     """Print, for each picture, one line of JSON with what the server finds in it.
 
     Raises:
-        InputError: a picture is refused.
+        InputError: a picture is refused, or the server does not answer.
     """
     if not options.images:
         raise InputError("give pictures: python deploy/client.py picture.jpg")
-    with Client(options.url, options.model, options.concurrency, options.timeout) as client:
-        found = _detected(client, options) if client.finds_objects() else _classified(client, options)
+    try:
+        with Client(options.url, options.model, options.concurrency, options.timeout) as client:
+            found = _detected(client, options) if client.finds_objects() else _classified(client, options)
+    except ServerError as error:
+        raise InputError(str(error)) from error
     for image, things in zip(options.images, found, strict=True):
         print(json.dumps({"image": image, **things}))
 

@@ -37,7 +37,8 @@ class TritonPythonModel:
         """Open the model's files.
 
         Args:
-            args: from Triton: ``model_config`` as JSON, ``model_repository`` (the model's own folder), ``model_version``.
+            args: from Triton: ``model_config`` as JSON, ``model_repository`` (the model's own folder) and
+                ``model_version``.
         """
         config = json.loads(args["model_config"])
         parameters = {name: value["string_value"] for name, value in config["parameters"].items()}

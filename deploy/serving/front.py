@@ -215,7 +215,7 @@ class Front:
         return web.Response(status=reply.status, body=reply.body, headers=reply.headers)
 
 
-_FORWARDED = ("Content-Type", "Content-Encoding", "Accept-Encoding", HEADER_LENGTH)
+_FORWARDED = ("Content-Type", HEADER_LENGTH)
 
 
 def _for_people(reply: Reply, config: protobuf.ModelConfig, threshold: float) -> list[dict[str, Any]]:

@@ -16,9 +16,9 @@ from deploy.serving.wire import HEADER_LENGTH
 
 logger = logging.getLogger("shortcut")
 
-_KEPT = ("Content-Type", "Content-Encoding", HEADER_LENGTH)
+_KEPT = ("Content-Type", HEADER_LENGTH)
 _UNREADABLE = b"arse"
-"""In the errors that Triton gives status 500 although the request is at fault ("Unable to parse", "failed to parse")."""
+"""Triton answers 500 to "Unable to parse" and "failed to parse", although the request is at fault."""
 _DEAD = b"is not healthy"
 
 
@@ -44,9 +44,9 @@ class TritonEngine:
             InputError: a model cannot be loaded.
         """
         await asyncio.to_thread(self.process.start)
-        connector = aiohttp.TCPConnector(limit=0, force_close=False)
+        connector = aiohttp.TCPConnector(limit=0)
         self._session = aiohttp.ClientSession(
-            connector=connector, auto_decompress=False, timeout=aiohttp.ClientTimeout(total=None)
+            connector=connector, timeout=aiohttp.ClientTimeout(total=None), headers={"Accept-Encoding": "identity"}
         )
 
     async def ask(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Reply:

@@ -53,7 +53,8 @@ class TritonProcess:
         self.key = secrets.token_urlsafe(32)
         """Opens the restricted interfaces; known to this process and its front only."""
         self._folder = Path(tempfile.mkdtemp(prefix="triton-"))
-        self._log: deque[str] = deque(maxlen=200)
+        self.log: deque[str] = deque(maxlen=200)
+        """Its last lines."""
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
@@ -114,8 +115,8 @@ class TritonProcess:
 
     def reason(self) -> str:
         """What its log says of its end."""
-        found = [match[1] for line in self._log if (match := _REASON.search(line))]
-        return found[0] if found else (self._log[-1] if self._log else "it said nothing")
+        found = [match[1] for line in self.log if (match := _REASON.search(line))]
+        return found[0] if found else (self.log[-1] if self.log else "it said nothing")
 
     def stop(self) -> None:
         """Let requests finish, end the process, and remove its temporary files."""
@@ -131,7 +132,7 @@ class TritonProcess:
     def _read_log(self) -> None:
         assert self._process is not None and self._process.stdout is not None
         for line in self._process.stdout:
-            self._log.append(line.rstrip())
+            self.log.append(line.rstrip())
             if line.startswith(("E", "W")) and not _HARMLESS.search(line):
                 logger.warning("triton: %s", line.rstrip())
 

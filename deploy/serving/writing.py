@@ -20,7 +20,7 @@ from deploy.serving.model_source import ModelSource, read_sources
 from deploy.serving.opening import ABOUT
 
 if TYPE_CHECKING:
-    from deploy.repository_options import RepositoryOptions
+    from deploy.repository_options import RepositoryOptions, ServiceOptions
 
 logger = logging.getLogger("shortcut")
 
@@ -36,24 +36,26 @@ def write(options: RepositoryOptions) -> Path:
         raise InputError("give --output: the folder to write")
     target = Path(options.output)
     sources = read_sources(options.model, options.name)
-    write_repository(sources, target, service_of(options), options.version)
+    if options.version < 1:
+        raise InputError(f"--version {options.version}: at least 1")
+    service = replace(service_of(options), native=options.plans == "tensorrt")
+    write_repository(sources, target, service, options.version)
     for source in sources:
         logger.info("%s: %s, version %d of %s", target, source.name, options.version, source.path)
     return target
 
 
-def service_of(options: RepositoryOptions) -> Service:
+def service_of(options: ServiceOptions) -> Service:
     """How the options want models served.
 
     Raises:
         InputError: a number is out of its range.
     """
-    limits = {"max_batch_size": 1, "instances": 1, "threads": 0, "queue_delay": 0, "max_pixels": 1, "version": 1}
+    limits = {"max_batch_size": 1, "instances": 1, "threads": 0, "queue_delay": 0, "max_pixels": 1}
     for name, least in limits.items():
         if getattr(options, name) < least:
             raise InputError(f"--{name.replace('_', '-')} {getattr(options, name)}: at least {least}")
-    names = ("max_batch_size", "instances", "threads", "queue_delay", "max_pixels")
-    return Service(**{name: getattr(options, name) for name in names}, native=options.plans == "tensorrt")
+    return Service(**{name: getattr(options, name) for name in limits})
 
 
 def write_repository(sources: list[ModelSource], target: Path, service: Service, version: int = 1) -> None:
