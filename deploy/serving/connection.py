@@ -54,6 +54,7 @@ class AsyncClient:
         self._slots = asyncio.Semaphore(concurrency)
         self._connection: Any = None
         self._classes: dict[str, tuple[str, ...]] = {}
+        self._outputs: dict[str, list[str]] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -97,10 +98,9 @@ class AsyncClient:
             ServerError: no answer.
         """
         outputs = ["boxes", "scores", "labels", "size"]
-        config = await self._output_names()
-        if "boxes" not in config:
+        if not await self.finds_objects():
             raise InputError(f"{await self._name()}: is no detector; classify() asks it")
-        wanted = [*outputs, "masks"] if "masks" in config else outputs
+        wanted = [*outputs, "masks"] if "masks" in await self._output_names() else outputs
         answers = await asyncio.gather(*(self._infer(image, wanted) for image in images))
         return [read_detections(answer) for answer in answers]
 
@@ -111,15 +111,22 @@ class AsyncClient:
             InputError: the server refuses a picture, or the model is no classifier.
             ServerError: no answer.
         """
-        if "probabilities" not in await self._output_names():
+        if await self.finds_objects():
             raise InputError(f"{await self._name()}: is no classifier; detect() asks it")
         answers = await asyncio.gather(*(self._infer(image, ["probabilities"]) for image in images))
         return np.concatenate([answer["probabilities"] for answer in answers])
 
+    async def finds_objects(self) -> bool:
+        """Whether the model is a detector; else it is a classifier."""
+        return "boxes" in await self._output_names()
+
     async def _output_names(self) -> list[str]:
-        settings = {"as_json": True} if self._scheme == "grpc" else {}
-        described = await self._asked(self._open().get_model_metadata(await self._name(), **settings))
-        return [output["name"] for output in described["outputs"]]
+        name = await self._name()
+        if name not in self._outputs:
+            settings = {"as_json": True} if self._scheme == "grpc" else {}
+            described = await self._asked(self._open().get_model_metadata(name, **settings))
+            self._outputs[name] = [output["name"] for output in described["outputs"]]
+        return self._outputs[name]
 
     async def _infer(self, image: Any, wanted: list[str]) -> dict[str, NDArray[Any]]:
         name = await self._name()
@@ -158,7 +165,7 @@ class AsyncClient:
         except InferenceServerException as error:
             status = str(error.status())
             message = " ".join(str(error.message()).split())
-            if status in ("400", "404", "413", "StatusCode.INVALID_ARGUMENT", "StatusCode.NOT_FOUND"):
+            if status in ("400", "403", "404", "413", "StatusCode.INVALID_ARGUMENT", "StatusCode.NOT_FOUND"):
                 raise InputError(f"{self.url}: {message}") from error
             raise ServerError(f"{self.url}: {message}") from error
         except TimeoutError as error:
@@ -229,8 +236,8 @@ class Client:
         return self._wait(self._client.classify(images))
 
     def finds_objects(self) -> bool:
-        """Whether the model is a detector."""
-        return "boxes" in self._wait(self._client._output_names())
+        """Whether the model is a detector; else it is a classifier."""
+        return self._wait(self._client.finds_objects())
 
     def _wait(self, question: Coroutine[Any, Any, _T]) -> _T:
         return asyncio.run_coroutine_threadsafe(question, self._loop).result()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -139,12 +138,12 @@ def test_names(tmp_path: Path) -> None:
         ("boxes_graph/1/extra.so", "", "writes no such thing"),
         ("boxes_graph/run.sh", "", "writes no such thing"),
         ("mine/1/model.py", "", "config.pbtxt"),
-        ("boxes_graph/config.pbtxt", 'name: "boxes_graph" dynamic_batchin {}', "1:27"),
+        ("boxes_graph/config.pbtxt", 'name: "boxes_graph" dynamic_batchin {}', "1:21 : Message type"),
         ("boxes_graph/config.pbtxt", 'name: "boxes_graph" backend: "onnxruntime"', "backend 'onnxruntime'"),
         ("boxes_graph/config.pbtxt", 'name: "other" backend: "python"', "called 'other'"),
         (
             "boxes_graph/config.pbtxt",
-            'name: "boxes_graph" backend: "python" parameters { key: "EXECUTION_ENV_PATH" value { string_value: "x" } }',
+            'name: "boxes_graph" backend: "python" parameters { key: "EXECUTION_ENV_PATH" value { string_value: "" } }',
             "EXECUTION_ENV_PATH",
         ),
     ],
@@ -168,7 +167,7 @@ def test_compiled_python_and_links_do_not_slip_in(tmp_path: Path, detector: Path
     assert not compiled.exists()
     source = repository / "boxes_graph" / "1" / model_file.NAME
     source.unlink()
-    os.symlink(repository / "boxes_answer" / "1" / model_file.NAME, source)
+    source.symlink_to(repository / "boxes_answer" / "1" / model_file.NAME)
     with pytest.raises(InputError, match="writes no such thing"):
         check_repository(repository)
 

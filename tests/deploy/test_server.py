@@ -335,7 +335,7 @@ def test_a_stopping_server_finishes_what_it_has_and_a_full_one_refuses(kind: str
 def test_nobody_there(tmp_path: Path) -> None:
     with Client("http://127.0.0.1:9", "boxes") as client:
         assert not client.ready()
-        with pytest.raises(ServerError, match="127.0.0.1:9"):
+        with pytest.raises(ServerError, match=r"127\.0\.0\.1:9"):
             client.detect(PICTURES[:1])
     with pytest.raises(InputError, match="expected http"):
         AsyncClient("127.0.0.1:8000")
