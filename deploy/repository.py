@@ -1,0 +1,31 @@
+#!/usr/bin/env python
+"""Write a Triton model repository: picture files in, detections or classes out."""
+
+import os
+import sys
+
+if __package__ in (None, ""):  # run as a script: the project's root, not this folder, belongs on the path
+    _here = os.path.dirname(os.path.abspath(__file__))
+    sys.path[:] = [os.path.dirname(_here)] + [p for p in sys.path if os.path.abspath(p or ".") != _here]
+
+from collections.abc import Sequence
+
+from backbones.running.command_line import run_command
+from deploy.repository_options import RepositoryOptions
+
+EXAMPLES = (
+    "python deploy/repository.py --model runs/own/model.onnx --output repository",
+    "python deploy/repository.py --model cells.onnx cats.onnx --max-batch-size 4 --output repository",
+    "python deploy/repository.py --model cells.plan --version 2 --output repository",
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the command line and write the repository."""
+    return run_command(
+        RepositoryOptions, "deploy.serving.writing:write", description=__doc__ or "", examples=EXAMPLES, argv=argv
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

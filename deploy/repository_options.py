@@ -1,0 +1,34 @@
+"""The options of ``deploy/repository.py``. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from backbones.running.command_line import CommandOptions, option
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceOptions(CommandOptions):
+    """How models are served."""
+
+    model: tuple[str, ...] = option(
+        (), "exported models (.onnx, .plan), or run folders with a model.onnx", group="model"
+    )
+    name: tuple[str, ...] = option((), "their names", group="model", otherwise="those of the files or folders")
+    max_batch_size: int = option(8, "pictures in one batch at most", group="serving")
+    instances: int = option(1, "copies of each graph that run at once", group="serving")
+    threads: int = option(0, "processor threads of each copy; 0 for all", group="serving")
+    queue_delay: int = option(0, "microseconds that a request waits for others to share its batch", group="serving")
+    max_pixels: int = option(50_000_000, "larger pictures are refused before they are decoded", group="serving")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepositoryOptions(ServiceOptions):
+    """What to write, and where to."""
+
+    version: int = option(1, "of the models; other versions that lie in the folder stay", group="model")
+    plans: str = option(
+        "tensorrt", "what runs .plan files: Triton's TensorRT backend (in NVIDIA's container), or our runtime",
+        group="serving", choices=("tensorrt", "python"),
+    )  # fmt: skip
+    output: str = option("", "the repository's folder", group="output", metavar="DIR")

@@ -1,0 +1,263 @@
+"""The client: pictures out, detections or probabilities back. HTTP or gRPC, to Triton or to the built-in server."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import threading
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from urllib.parse import urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from tritonclient.utils import InferenceServerException
+
+from backbones.errors import InputError
+from deploy.serving.answers import read_detections
+from detection.detections import Detections
+
+_T = TypeVar("_T")
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+
+
+class ServerError(RuntimeError):
+    """The server cannot be reached, is too busy, or failed."""
+
+
+class AsyncClient:
+    """A client for ``asyncio``.
+
+    Args:
+        url: ``http://HOST:PORT`` or ``grpc://HOST:PORT``.
+        model: the served model's name; over HTTP the only one needs no name.
+        concurrency: pictures on their way at once. The server puts those that meet into one batch.
+        timeout: seconds for one picture.
+
+    Raises:
+        InputError: the address has another form.
+    """
+
+    def __init__(
+        self, url: str = DEFAULT_URL, model: str | None = None, concurrency: int = 8, timeout: float = 60.0
+    ) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "grpc") or not parts.netloc or parts.path not in ("", "/"):
+            raise InputError(f"{url}: expected http://HOST:PORT or grpc://HOST:PORT")
+        self.url, self.model, self.timeout = url.rstrip("/"), model, timeout
+        self._scheme, self._address = parts.scheme, parts.netloc
+        self._slots = asyncio.Semaphore(concurrency)
+        self._connection: Any = None
+        self._classes: dict[str, tuple[str, ...]] = {}
+        self._outputs: dict[str, list[str]] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._connection is not None:
+            await self._connection.close()
+            self._connection = None
+
+    async def ready(self) -> bool:
+        """Whether the server is up and all its models are loaded."""
+        try:
+            return bool(await self._open().is_server_ready())
+        except (InferenceServerException, OSError):
+            return False
+
+    async def classes(self) -> tuple[str, ...]:
+        """The names of the model's classes, by label."""
+        name = await self._name()
+        if name not in self._classes:
+            settings = {"as_json": True} if self._scheme == "grpc" else {}
+            config = await self._asked(self._open().get_model_config(name, **settings))
+            parameters = config.get("config", config).get("parameters", {})
+            if "classes" not in parameters:
+                raise InputError(f"{name}: takes no pictures; name the model without _picture, _graph or _answer")
+            self._classes[name] = tuple(json.loads(parameters["classes"]["string_value"]))
+        return self._classes[name]
+
+    async def detect(self, images: Sequence[Any]) -> list[Detections]:
+        """Detect in pictures (paths, bytes of files, Pillow images or uint8 arrays [H, W, 3]).
+
+        Returns:
+            For each its detections, in its own pixels; masks as ``RunLengthMasks``.
+
+        Raises:
+            InputError: the server refuses a picture, or the model is no detector.
+            ServerError: no answer.
+        """
+        outputs = ["boxes", "scores", "labels", "size"]
+        if not await self.finds_objects():
+            raise InputError(f"{await self._name()}: is no detector; classify() asks it")
+        wanted = [*outputs, "masks"] if "masks" in await self._output_names() else outputs
+        answers = await asyncio.gather(*(self._infer(image, wanted) for image in images))
+        return [read_detections(answer) for answer in answers]
+
+    async def classify(self, images: Sequence[Any]) -> NDArray[np.float32]:
+        """Probabilities [N, K] for pictures.
+
+        Raises:
+            InputError: the server refuses a picture, or the model is no classifier.
+            ServerError: no answer.
+        """
+        if await self.finds_objects():
+            raise InputError(f"{await self._name()}: is no classifier; detect() asks it")
+        answers = await asyncio.gather(*(self._infer(image, ["probabilities"]) for image in images))
+        return np.concatenate([answer["probabilities"] for answer in answers])
+
+    async def finds_objects(self) -> bool:
+        """Whether the model is a detector; else it is a classifier."""
+        return "boxes" in await self._output_names()
+
+    async def _output_names(self) -> list[str]:
+        name = await self._name()
+        if name not in self._outputs:
+            settings = {"as_json": True} if self._scheme == "grpc" else {}
+            described = await self._asked(self._open().get_model_metadata(name, **settings))
+            self._outputs[name] = [output["name"] for output in described["outputs"]]
+        return self._outputs[name]
+
+    async def _infer(self, image: Any, wanted: list[str]) -> dict[str, NDArray[Any]]:
+        name = await self._name()
+        async with self._slots:
+            data = np.frombuffer(await asyncio.to_thread(picture_file, image), np.uint8)[None]
+            tensor = self._kind.InferInput("image", list(data.shape), "UINT8")
+            tensor.set_data_from_numpy(data)
+            outputs = [self._kind.InferRequestedOutput(output) for output in wanted]
+            timing = {"client_timeout": self.timeout} if self._scheme == "grpc" else {}
+            asked = self._open().infer(name, [tensor], outputs=outputs, **timing)
+            answer = await self._asked(asyncio.wait_for(asked, self.timeout))
+        return {output: answer.as_numpy(output) for output in wanted}
+
+    async def _name(self) -> str:
+        if self.model is None:
+            self.model = await self._only_model()
+        return self.model
+
+    async def _only_model(self) -> str:
+        if self._scheme == "grpc":
+            raise InputError("name the model: gRPC has no list of them")
+        import aiohttp
+
+        try:
+            async with aiohttp.ClientSession() as session, session.get(f"{self.url}/models") as answer:
+                names = [entry["name"] for entry in await answer.json()]
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise ServerError(f"{self.url}: {error}") from error
+        if len(names) != 1:
+            raise InputError(f"name the model: {', '.join(names)}")
+        return str(names[0])
+
+    async def _asked(self, question: Coroutine[Any, Any, _T]) -> _T:
+        try:
+            return await question
+        except InferenceServerException as error:
+            status = str(error.status())
+            message = " ".join(str(error.message()).split())
+            if status in ("400", "403", "404", "413", "StatusCode.INVALID_ARGUMENT", "StatusCode.NOT_FOUND"):
+                raise InputError(f"{self.url}: {message}") from error
+            raise ServerError(f"{self.url}: {message}") from error
+        except TimeoutError as error:
+            raise ServerError(f"{self.url}: no answer within {self.timeout:.0f} s") from error
+        except OSError as error:
+            raise ServerError(f"{self.url}: {error}") from error
+
+    @property
+    def _kind(self) -> Any:
+        if self._scheme == "grpc":
+            import tritonclient.grpc as client
+        else:
+            import tritonclient.http as client
+        return client
+
+    def _open(self) -> Any:
+        if self._connection is None:
+            if self._scheme == "grpc":
+                from tritonclient.grpc.aio import InferenceServerClient
+
+                self._connection = InferenceServerClient(self._address)
+            else:
+                from tritonclient.http.aio import InferenceServerClient
+
+                self._connection = InferenceServerClient(self._address, conn_timeout=self.timeout)
+        return self._connection
+
+
+class Client:
+    """The same for ordinary code, from any thread; arguments as ``AsyncClient``."""
+
+    def __init__(
+        self, url: str = DEFAULT_URL, model: str | None = None, concurrency: int = 8, timeout: float = 60.0
+    ) -> None:
+        self._client = AsyncClient(url, model, concurrency, timeout)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        if not self._loop.is_closed():
+            self._wait(self._client.close())
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+
+    def ready(self) -> bool:
+        """Whether the server is up and all its models are loaded."""
+        return self._wait(self._client.ready())
+
+    def classes(self) -> tuple[str, ...]:
+        """The names of the model's classes, by label."""
+        return self._wait(self._client.classes())
+
+    def detect(self, images: Sequence[Any]) -> list[Detections]:
+        """As ``AsyncClient.detect``."""
+        return self._wait(self._client.detect(images))
+
+    def classify(self, images: Sequence[Any]) -> NDArray[np.float32]:
+        """As ``AsyncClient.classify``."""
+        return self._wait(self._client.classify(images))
+
+    def finds_objects(self) -> bool:
+        """Whether the model is a detector; else it is a classifier."""
+        return self._wait(self._client.finds_objects())
+
+    def _wait(self, question: Coroutine[Any, Any, _T]) -> _T:
+        return asyncio.run_coroutine_threadsafe(question, self._loop).result()
+
+
+def picture_file(image: Any) -> bytes:
+    """A picture as the bytes of a file: as they are, or as PNG where it is an array or a Pillow image.
+
+    Raises:
+        InputError: no such file, or not a picture's array.
+    """
+    if isinstance(image, bytes):
+        return image
+    if isinstance(image, str | Path):
+        try:
+            return Path(image).read_bytes()
+        except OSError as error:
+            raise InputError(f"{image}: {error.strerror}") from error
+    from backbones.images import read_image
+
+    stream = io.BytesIO()
+    Image.fromarray(read_image(image)).save(stream, "PNG", compress_level=1)
+    return stream.getvalue()

@@ -1,0 +1,120 @@
+"""A server against the bare runtime, on the same JPEG files, in the same run.
+
+    python tests/benchmarks/server_speed.py --model resnet50.onnx --server triton
+
+For each number of clients the two take turns, round by round, so that whatever else the machine does falls on both: the
+runtime predicts file after file with all its threads; then so many clients, each with one picture on its way, ask the
+server. Wanted: at least 0.95 of the runtime's throughput, and p99 at most twice p50.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from deploy import load_runtime
+from deploy.client import AsyncClient
+from deploy.runtimes.detector import DetectorRuntime
+from tests.deploy.running_servers import RunningServer
+
+
+def pictures(folder: str | None, count: int) -> list[bytes]:
+    """JPEG files: those of a folder, or smooth noise of 500 x 375."""
+    if folder:
+        return [path.read_bytes() for path in sorted(Path(folder).glob("*.jp*g"))[:count]]
+    made = []
+    for seed in range(count):
+        small = np.random.default_rng(seed).integers(0, 256, (25, 32, 3), dtype=np.uint8)
+        stream = io.BytesIO()
+        Image.fromarray(small).resize((500, 375), Image.Resampling.BICUBIC).save(stream, "JPEG", quality=90)
+        made.append(stream.getvalue())
+    return made
+
+
+async def ask(url: str, name: str, detector: bool, files: list[bytes], clients: int, seconds: float) -> list[float]:
+    """The latency of every picture that ``clients`` clients get answered in so many seconds."""
+    latencies: list[float] = []
+    end = time.perf_counter() + seconds
+
+    async def one(offset: int) -> None:
+        async with AsyncClient(url, name, concurrency=1) as client:
+            method = client.detect if detector else client.classify
+            await method(files[:1])
+            number = offset
+            while time.perf_counter() < end:
+                begun = time.perf_counter()
+                await method([files[number % len(files)]])
+                latencies.append(time.perf_counter() - begun)
+                number += 1
+
+    await asyncio.gather(*(one(offset) for offset in range(clients)))
+    return latencies
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--images")
+    parser.add_argument("--server", default="triton", choices=("triton", "builtin"))
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 8])
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--grpc", action="store_true")
+    parser.add_argument("--output")
+    options = parser.parse_args()
+    files = pictures(options.images, 16)
+    runtime = load_runtime(options.model, threads=options.threads)
+    detector = isinstance(runtime, DetectorRuntime)
+    runtime.predict(files[:2], batch_size=1)
+    rows = []
+    with RunningServer(
+        options.server, ["--model", options.model, "--name", "m", "--threads", options.threads]
+    ) as server:
+        url = server.grpc if options.grpc else server.url
+        for clients in options.clients:
+            bare, served, latencies = [], [], []
+            for _ in range(options.rounds):
+                begun, done = time.perf_counter(), 0
+                while time.perf_counter() - begun < options.seconds:
+                    runtime.predict([files[done % len(files)]], batch_size=1)
+                    done += 1
+                bare.append(done / (time.perf_counter() - begun))
+                begun = time.perf_counter()
+                found = asyncio.run(ask(url, "m", detector, files, clients, options.seconds))
+                served.append(len(found) / (time.perf_counter() - begun))
+                latencies += found
+            p50, p99 = (float(np.percentile(np.array(latencies) * 1e3, q)) for q in (50, 99))
+            ratio = float(np.median(np.array(served) / np.array(bare)))
+            row = {
+                "clients": clients, "bare_per_s": round(float(np.median(bare)), 2),
+                "served_per_s": round(float(np.median(served)), 2), "ratio": round(ratio, 3),
+                "p50_ms": round(p50, 1), "p99_ms": round(p99, 1), "p99_over_p50": round(p99 / p50, 2),
+            }  # fmt: skip
+            rows.append(row)
+            print(json.dumps(row), flush=True)
+    if options.output:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
+        about = {
+            "command": " ".join(sys.argv),
+            "commit": commit,
+            "cores": os.cpu_count(),
+            "engine": runtime.session.engine,
+        }
+        Path(options.output).write_text(json.dumps({**about, "rows": rows}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

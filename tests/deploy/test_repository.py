@@ -1,0 +1,230 @@
+"""Model repositories: valid for Triton, whole or absent, and served only as they were written."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
+from backbones.errors import InputError
+from deploy.repository_options import RepositoryOptions
+from deploy.serve_options import ServeOptions
+from deploy.serving import model_file
+from deploy.serving.admission import check_repository
+from deploy.serving.installation import environment, find_triton
+from deploy.serving.launching import choose_engine, read_key
+from deploy.serving.triton_process import TritonProcess, free_port
+from deploy.serving.writing import write
+from tests.conftest import ROOT
+from tests.deploy.running_servers import need_triton
+from tests.deploy.stand_in_models import write_classifier, write_detector
+
+
+@pytest.fixture
+def detector(tmp_path: Path) -> Path:
+    return write_detector(tmp_path / "boxes.onnx", masks=True)
+
+
+def written(tmp_path: Path, *models: Path, **options: object) -> Path:
+    listed = tuple(map(str, models))
+    return write(RepositoryOptions(model=listed, output=str(tmp_path / "repository"), quiet=True, **options))  # type: ignore[arg-type]
+
+
+def as_plan(model: Path) -> Path:
+    """A file that only a GPU could load, and its sidecar."""
+    plan = model.with_suffix(".plan")
+    plan.write_bytes(b"not for this machine")
+    about = json.loads(model.with_suffix(".json").read_text())
+    profiles = [{"name": "small", "min": [1, 64, 64, 3], "opt": [1, 64, 64, 3], "max": [4, 128, 128, 3]}, {"name": "x"}]
+    plan.with_suffix(".json").write_text(json.dumps(about | {"engine": {"profiles": profiles}}))
+    model.unlink()
+    return plan
+
+
+def test_configurations_are_tritons(tmp_path: Path, detector: Path) -> None:
+    repository = written(tmp_path, detector, write_classifier(tmp_path / "animals.onnx"), max_batch_size=4, instances=2)
+    configs = {}
+    for path in repository.glob("*/config.pbtxt"):
+        configs[path.parent.name] = text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
+    assert set(configs) == {
+        f"{name}{step}" for name in ("boxes", "animals") for step in ("", "_picture", "_graph", "_answer")
+    }
+    graph = configs["boxes_graph"]
+    assert graph.input[0].allow_ragged_batch
+    assert graph.instance_group[0].count == 2
+    for config in configs.values():
+        assert config.max_batch_size == 4
+        assert config.HasField("dynamic_batching") == (config.platform != "ensemble")
+        assert not config.dynamic_batching.HasField("default_queue_policy")  # it stalls for half a second
+    steps = configs["boxes"].ensemble_scheduling.step
+    assert [step.model_name for step in steps] == ["boxes_picture", "boxes_graph", "boxes_answer"]
+
+
+def test_a_plan_is_tritons_own_to_run(tmp_path: Path, detector: Path) -> None:
+    configs = check_repository(written(tmp_path, as_plan(detector), max_batch_size=16))
+    graph = configs["boxes_graph"]
+    assert graph.platform == "tensorrt_plan"
+    assert list(graph.instance_group[0].profile) == ["0", "1"]
+    assert {config.max_batch_size for config in configs.values()} == {4}  # as far as the plan's profiles go
+
+
+def test_a_plan_without_its_sidecar_is_refused(tmp_path: Path, detector: Path) -> None:
+    plan = as_plan(detector)
+    plan.with_suffix(".json").unlink()
+    with pytest.raises(InputError, match=r"boxes\.json is missing"):
+        written(tmp_path, plan)
+
+
+@pytest.mark.triton
+def test_gpu_repositories_lack_only_the_backend(tmp_path: Path, detector: Path) -> None:
+    need_triton()
+    repository = written(tmp_path, as_plan(detector))
+    installation = find_triton(None)
+    assert installation is not None
+    process = TritonProcess(installation, repository, free_port(), explicit=False)
+    with pytest.raises(InputError, match="unable to find backend library for backend 'tensorrt'"):
+        process.start()
+    process.stop()
+    failures = {line for line in process.log if re.search(r"failed to load|Poll failed", line)}
+    assert failures
+    assert all("unable to find backend library for backend 'tensorrt'" in line for line in failures)
+
+
+def test_versions_and_other_models_stay(tmp_path: Path, detector: Path) -> None:
+    repository = written(tmp_path, detector)
+    first = (repository / "boxes_graph" / "1" / "model.onnx").stat().st_ino
+    written(tmp_path, write_classifier(tmp_path / "animals.onnx"))
+    written(tmp_path, detector, version=2)
+    assert (repository / "boxes_graph" / "1" / "model.onnx").stat().st_ino == first
+    assert (repository / "boxes_graph" / "2" / "model.onnx").is_file()
+    assert "animals" in check_repository(repository)
+    assert not list(tmp_path.glob("repository.*"))
+
+
+def test_a_failure_leaves_the_old_repository(tmp_path: Path, detector: Path) -> None:
+    repository = written(tmp_path, detector)
+    before = sorted(repository.rglob("*"))
+    about = detector.with_name("other.onnx")
+    about.write_bytes(b"rubbish")
+    with pytest.raises(InputError):
+        written(tmp_path, about)
+    assert sorted(repository.rglob("*")) == before
+    assert not list(tmp_path.glob("repository.*"))
+
+
+def test_names(tmp_path: Path) -> None:
+    first = write_detector(tmp_path / "runs" / "cells" / "model.onnx")
+    assert "cells" in check_repository(written(tmp_path, first))
+    assert "cells" in check_repository(written(tmp_path, first.parent))  # a run folder
+    with pytest.raises(InputError, match="two models would be called cells"):
+        written(tmp_path, first, first)
+    with pytest.raises(InputError, match="letters, digits"):
+        written(tmp_path, first, name=("../up",))
+    with pytest.raises(InputError, match="not an exported model"):
+        written(tmp_path, Path("model.pt"))
+
+
+@pytest.mark.parametrize(
+    ("place", "text", "reason"),
+    [
+        ("boxes_graph/1/model.py", "import os", "not what this version"),
+        ("boxes_graph/1/extra.py", "", "writes no such thing"),
+        ("boxes_graph/1/extra.so", "", "writes no such thing"),
+        ("boxes_graph/run.sh", "", "writes no such thing"),
+        ("mine/1/model.py", "", "config.pbtxt"),
+        ("boxes_graph/config.pbtxt", 'name: "boxes_graph" dynamic_batchin {}', "1:21 : Message type"),
+        ("boxes_graph/config.pbtxt", 'name: "boxes_graph" backend: "onnxruntime"', "backend 'onnxruntime'"),
+        ("boxes_graph/config.pbtxt", 'name: "other" backend: "python"', "called 'other'"),
+        (
+            "boxes_graph/config.pbtxt",
+            'name: "boxes_graph" backend: "python" parameters { key: "EXECUTION_ENV_PATH" value { string_value: "" } }',
+            "EXECUTION_ENV_PATH",
+        ),
+    ],
+)
+def test_what_the_generator_did_not_write_is_not_served(
+    tmp_path: Path, detector: Path, place: str, text: str, reason: str
+) -> None:
+    repository = written(tmp_path, detector)
+    (repository / place).parent.mkdir(parents=True, exist_ok=True)
+    (repository / place).write_text(text)
+    with pytest.raises(InputError, match=re.escape(reason)):
+        check_repository(repository)
+
+
+def test_compiled_python_and_links_do_not_slip_in(tmp_path: Path, detector: Path) -> None:
+    repository = written(tmp_path, detector)
+    compiled = repository / "boxes_graph" / "1" / "__pycache__"
+    compiled.mkdir()
+    (compiled / "model.cpython-311.pyc").write_bytes(b"anything")
+    check_repository(repository)
+    assert not compiled.exists()
+    source = repository / "boxes_graph" / "1" / model_file.NAME
+    source.unlink()
+    source.symlink_to(repository / "boxes_answer" / "1" / model_file.NAME)
+    with pytest.raises(InputError, match="writes no such thing"):
+        check_repository(repository)
+
+
+def test_keys(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_text("0123456789abcdef\n")
+    assert read_key(ServeOptions()) is None
+    assert read_key(ServeOptions(model_control="explicit", admin_key_file=str(path))) == "0123456789abcdef"
+    for options, reason in (
+        (ServeOptions(model_control="explicit"), "needs --admin-key-file"),
+        (ServeOptions(admin_key_file=str(path)), "is for --model-control"),
+    ):
+        with pytest.raises(InputError, match=reason):
+            read_key(options)
+    path.write_text("short")
+    with pytest.raises(InputError, match="at least 16"):
+        read_key(ServeOptions(model_control="explicit", admin_key_file=str(path)))
+
+
+def test_finding_triton(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRITON_DIR", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("deploy.serving.installation.find_spec", lambda name: None)
+    assert find_triton(None) is None
+    with pytest.raises(InputError, match="docker run"):
+        choose_engine(ServeOptions(server="triton"), tmp_path)
+    assert choose_engine(ServeOptions(), tmp_path).name == "the built-in server"
+    with pytest.raises(InputError, match="holds neither"):
+        find_triton(str(tmp_path))
+    server = tmp_path / "wheel" / "pytriton" / "tritonserver"
+    (server / "bin").mkdir(parents=True)
+    (server / "bin" / "tritonserver").touch()
+    (tmp_path / "wheel" / "nvidia_pytriton.libs").mkdir()
+    monkeypatch.setenv("TRITON_DIR", str(tmp_path / "wheel"))
+    found = find_triton(None)
+    assert found is not None
+    process = TritonProcess(found, tmp_path, 8001, explicit=False)
+    command = process.command(tmp_path)
+    process.stop()
+    for protocol in ("http", "grpc", "metrics"):
+        assert f"--{protocol}-address=127.0.0.1" in command
+    assert {"--model-control-mode=none", "--strict-readiness=true", "--disable-auto-complete-config"} <= set(command)
+    assert environment(found, tmp_path)["PYTHONPATH"].startswith(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import deploy.client; deploy.client.Client",
+        "import deploy.serving.launching, deploy.serving.writing",
+        "import deploy.serving.backend, deploy.serving.stages",
+        "from deploy import load_runtime",
+    ],
+)
+def test_serving_needs_no_torch(code: str) -> None:
+    listing = "import sys; print(*{name.split('.')[0] for name in sys.modules})"
+    run = subprocess.run([sys.executable, "-c", f"{code}\n{listing}"], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert not {"torch", "torchvision", "pycocotools", "onnx"} & set(run.stdout.split())
