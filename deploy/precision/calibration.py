@@ -49,6 +49,7 @@ def observe(model: onnx.ModelProto, tensors: Sequence[str], batches: Iterable[Fe
         tensors: names of float tensors.
         batches: inputs by name.
     """
+    tensors = list(dict.fromkeys(tensors))
     session = _session(_watched(model, tensors))
     found: dict[str, Statistics] = {}
     for feed in batches:
