@@ -18,7 +18,8 @@ _FILE = Path(__file__).with_name("data") / "tensorrt_api.json"
 
 HELD = {
     "builder": "Builder", "config": "IBuilderConfig", "network": "INetworkDefinition", "parser": "OnnxParser",
-    "runtime": "Runtime", "engine": "ICudaEngine", "context": "IExecutionContext", "optimization_profile": "IOptimizationProfile",
+    "runtime": "Runtime", "engine": "ICudaEngine", "context": "IExecutionContext",
+    "optimization_profile": "IOptimizationProfile",
     "cache": "ITimingCache", "refitter": "Refitter", "error": "ParserError",
 }  # fmt: skip
 """What our code calls the objects of each class; an underscore or an owner in front makes no difference."""
