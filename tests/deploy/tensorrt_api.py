@@ -20,7 +20,7 @@ HELD = {
     "builder": "Builder", "config": "IBuilderConfig", "network": "INetworkDefinition", "parser": "OnnxParser",
     "runtime": "Runtime", "engine": "ICudaEngine", "context": "IExecutionContext",
     "optimization_profile": "IOptimizationProfile",
-    "cache": "ITimingCache", "refitter": "Refitter", "error": "ParserError",
+    "cache": "ITimingCache", "refitter": "Refitter", "weights_parser": "OnnxParserRefitter", "error": "ParserError",
 }  # fmt: skip
 """What our code calls the objects of each class; an underscore or an owner in front makes no difference."""
 
