@@ -22,8 +22,8 @@ def refit(trt: Any, engine: Any, onnx_path: Path, log: Any) -> None:
         InputError: the file's graph is another one, or lacks weights.
     """
     refitter = trt.Refitter(engine, log)
-    parser = trt.OnnxParserRefitter(refitter, log)
-    if not parser.refit_from_file(str(onnx_path)):
+    weights_parser = trt.OnnxParserRefitter(refitter, log)
+    if not weights_parser.refit_from_file(str(onnx_path)):
         raise InputError(f"{onnx_path}: its weights do not fit the engine: {said(log.errors)}")
     missing = refitter.get_missing_weights()
     if missing:

@@ -38,8 +38,6 @@ class TensorRTSession:
             self.runner = EngineRunner(trt, path.read_bytes(), memory)
             if weights is not None:
                 self.runner.refit(weights)
-            if record.strip_weights:
-                self.runner.refit(weights_of(path, record))
         except InputError as error:
             raise InputError(f"{path}: {error}; build it here: {record.rebuild}") from error
         self.engine = f"{TITLES[record.library]} {trt.__version__}"

@@ -1,4 +1,4 @@
-"""The list of TensorRT's Python calls in ``data/tensorrt_api.json``, and what can be checked against it.
+"""The list of TensorRT's Python calls in ``tensorrt_api.json``, and what can be checked against it.
 
 The list holds names and argument names of the TensorRT 11.4 bindings, of the calls that this project makes; under
 ``rtx`` what TensorRT-RTX has beyond them. A method is a list of overloads; an overload lists its arguments, with
@@ -14,12 +14,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-_FILE = Path(__file__).with_name("data") / "tensorrt_api.json"
+_FILE = Path(__file__).with_name("tensorrt_api.json")
 
 HELD = {
     "builder": "Builder", "config": "IBuilderConfig", "network": "INetworkDefinition", "parser": "OnnxParser",
-    "runtime": "Runtime", "engine": "ICudaEngine", "context": "IExecutionContext", "optimization_profile": "IOptimizationProfile",
-    "cache": "ITimingCache", "refitter": "Refitter", "error": "ParserError",
+    "runtime": "Runtime", "engine": "ICudaEngine", "context": "IExecutionContext",
+    "optimization_profile": "IOptimizationProfile",
+    "cache": "ITimingCache", "refitter": "Refitter", "weights_parser": "OnnxParserRefitter", "error": "ParserError",
 }  # fmt: skip
 """What our code calls the objects of each class; an underscore or an owner in front makes no difference."""
 
