@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from backbones.running.command_line import CommandOptions, option
+from backbones.running.command_line import option
+from detection.inference_switches import Switches
 
 FORMATS = ("onnx", "tensorrt")
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
@@ -12,8 +13,8 @@ FLAVOURS = ("portable", "ops")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportOptions(CommandOptions):
-    """What to export, and where to."""
+class ExportOptions(Switches):
+    """What to export, and where to; a detector's switches are built into the file."""
 
     model: str = option(
         "", "a run folder, a .safetensors file, or another project's file or published name", group="model"

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from backbones.classifier import Classifier, load_classifier
+from backbones.classifier import Classifier
 from backbones.framing import frame_for_classifier
 from backbones.images import Picture
 from backbones.resize_fingerprint import resize_fingerprint
-from backbones.running.run_folder import WEIGHTS
-from backbones.weights.model_file import is_ours, task_of
 from deploy.gates import Gate
 from deploy.graphs import MOST_SORTED, capped, classifier_graph, detector_graph, outputs_of, segmenter_graph
 from deploy.metadata import FORMAT
@@ -26,12 +23,9 @@ from deploy.runtimes.classifier import ClassifierRuntime
 from deploy.runtimes.detector import DetectorRuntime
 from deploy.runtimes.segmenter import SegmenterRuntime
 from deploy.verification import Verification, padded_batch, verify_classifier, verify_detector, verify_segmenter
-from detection.building import load_detector
 from detection.detector import Detector
-from detection.segmentation.building import TASK as SEGMENTATION
-from detection.segmentation.building import load_segmenter
+from detection.improvements.improved_detector import ImprovedDetector
 from detection.segmentation.segmenter import Segmenter
-from detection.weights import is_detector
 
 
 class Exportable(Protocol):
@@ -40,13 +34,16 @@ class Exportable(Protocol):
     Attributes:
         example: inputs to trace with, by name, with a batch of 2.
         shapes: which of their dimensions are free.
+        argument: the name under which the graph takes all inputs as one, or None if each is an argument.
     """
 
     example: dict[str, Tensor]
     shapes: Shapes
+    argument: str | None
 
     @property
-    def model(self) -> Classifier | Detector | Segmenter: ...
+    def judged(self) -> Classifier | Detector | Segmenter | ImprovedDetector:
+        """The trained model as labelled data shall mark it."""
 
     def graph(self, precision: str) -> Any:
         """The module to trace, with the names of its ``outputs``."""
@@ -61,32 +58,13 @@ class Exportable(Protocol):
         """The exported model against the trained one."""
 
 
-def open_exportable(
-    source: str, arch: str | None, classes: Sequence[str], flavour: str, proposals: int | None
-) -> Exportable:
-    """Load any trained model.
-
-    Args:
-        source: as ``load_classifier``, ``load_detector`` and ``load_segmenter`` take it.
-        arch, classes: of classifier files that do not say.
-        flavour, proposals: of detectors.
-
-    Raises:
-        InputError: it cannot be read, or has no exported form.
-    """
-    path = Path(source) / WEIGHTS if Path(source).is_dir() else Path(source)
-    if path.suffix == ".safetensors" and is_ours(path) and task_of(path) == SEGMENTATION:
-        return ExportableSegmenter(load_segmenter(source))
-    if is_detector(source):
-        return ExportableDetector(load_detector(source), flavour, proposals)
-    return ExportableClassifier(load_classifier(source, arch, classes))
-
-
 class ExportableClassifier:
     """A classifier."""
 
+    argument: str | None = None
+
     def __init__(self, classifier: Classifier) -> None:
-        self.model = classifier
+        self.model = self.judged = classifier
         height, width = classifier.convention.size or (224, 224)
         self.example = {"images": torch.zeros(2, height, width, 3, dtype=torch.uint8)}
         shape = dynamic_pictures()
@@ -117,11 +95,17 @@ class ExportableDetector:
     It is compared with the trained one under the same cap on proposals; what the cap costs, labelled data tells.
     """
 
+    argument: str | None = None
+
     def __init__(self, detector: Detector, flavour: str, proposals: int | None) -> None:
         self.model = detector
         self.flavour, self.proposals = flavour, proposals
         self.settings = capped(detector.settings, proposals)
-        self.example, self.shapes = _padded_inputs(detector.settings.input.multiple)
+        self.example, self.shapes = padded_inputs(detector.settings.input.multiple)
+
+    @property
+    def judged(self) -> Detector | ImprovedDetector:
+        return self.model
 
     def graph(self, precision: str) -> nn.Module:
         return detector_graph(self.model, self.flavour, precision, self.proposals)
@@ -141,21 +125,26 @@ class ExportableDetector:
         return _padded_feeds(self.model, pictures)
 
     def verify(self, runtime: Runtime, pictures: Sequence[Picture], gate: Gate) -> Verification:
-        assert isinstance(runtime, DetectorRuntime)
         trained = self.model.settings
         self.model.settings = self.settings
         try:
-            return verify_detector(self.model, runtime, pictures, gate=gate)
+            return self._compare(runtime, pictures, gate)
         finally:
             self.model.settings = trained
+
+    def _compare(self, runtime: Runtime, pictures: Sequence[Picture], gate: Gate) -> Verification:
+        assert isinstance(runtime, DetectorRuntime)
+        return verify_detector(self.model, runtime, pictures, gate=gate)
 
 
 class ExportableSegmenter:
     """A semantic segmenter."""
 
+    argument: str | None = None
+
     def __init__(self, segmenter: Segmenter) -> None:
-        self.model = segmenter
-        self.example, self.shapes = _padded_inputs(segmenter.settings.input.multiple)
+        self.model = self.judged = segmenter
+        self.example, self.shapes = padded_inputs(segmenter.settings.input.multiple)
 
     def graph(self, precision: str) -> nn.Module:
         return segmenter_graph(self.model, precision)
@@ -181,13 +170,14 @@ def _metadata(
     }  # fmt: skip
 
 
-def _padded_inputs(multiple: int) -> tuple[dict[str, Tensor], Shapes]:
+def padded_inputs(multiple: int, place: str = "") -> tuple[dict[str, Tensor], Shapes]:
+    """Inputs ``images`` and ``sizes`` to trace with, and their free dimensions; ``place`` ends all their names."""
     example = {
-        "images": torch.zeros(2, 5 * multiple, 6 * multiple, 3, dtype=torch.uint8),
-        "sizes": torch.tensor([[5 * multiple, 6 * multiple], [5 * multiple - 9, 6 * multiple - 20]]),
+        f"images{place}": torch.zeros(2, 5 * multiple, 6 * multiple, 3, dtype=torch.uint8),
+        f"sizes{place}": torch.tensor([[5 * multiple, 6 * multiple], [5 * multiple - 9, 6 * multiple - 20]]),
     }
-    shape = dynamic_pictures(multiple)
-    return example, {"images": shape, "sizes": {0: shape[0]}}
+    shape = dynamic_pictures(multiple, place)
+    return example, {f"images{place}": shape, f"sizes{place}": {0: shape[0]}}
 
 
 def _padded_feeds(model: Detector | Segmenter, pictures: Sequence[Picture]) -> Iterator[Feed]:

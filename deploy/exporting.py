@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from backbones.data.folders import read_class_names
 from backbones.errors import InputError
 from backbones.images import SUFFIXES, Picture, read_image
 from backbones.running.atomic_write import write_json
 from backbones.running.progress import start_logging
 from deploy.export_options import ExportOptions
-from deploy.exported_kinds import Exportable, open_exportable
+from deploy.exportable import open_exportable
+from deploy.exported_kinds import Exportable
 from deploy.gates import GATES
 from deploy.graph_check import check_graph
 from deploy.onnx_export import trace, write_onnx
@@ -60,9 +60,8 @@ def export(options: ExportOptions) -> Path:
     if options.model.endswith(".onnx"):
         return _build_plan(options, _exported_already(options))
     target = onnx_target(options)
-    names = read_class_names(Path(options.classes)) if options.classes else ()
-    kind = open_exportable(options.model, options.arch, names, options.flavour, options.proposals)
-    data = LabelledData(kind.model, options.dataset, options.split, options.data_dir) if options.dataset else None
+    kind = open_exportable(options)
+    data = LabelledData(kind.judged, options.dataset, options.split, options.data_dir) if options.dataset else None
     pictures = verification_pictures(options.images) if options.images or data is None else data.some(PICTURES)
     draft = target.with_name(f"{target.stem}.unverified.onnx")
     try:
@@ -121,7 +120,7 @@ def _make(
     precision, flavour = options.precision, options.flavour
     metadata = kind.metadata(precision, flavour)
     graph = kind.graph(precision)
-    model = trace(graph, kind.example, graph.outputs, kind.shapes, precision)
+    model = trace(graph, kind.example, graph.outputs, kind.shapes, precision, kind.argument)
     operators = check_graph(model, kind.shapes, flavour)
     logger.info("traced: %d operators of %d kinds", sum(operators.values()), len(operators))
 

@@ -25,17 +25,26 @@ OPSETS = {"bf16": 22}
 OPSET = 20
 
 Shapes = dict[str, dict[int, Any]]
-_LIMITS = (("batch", 1024), ("height", 4096), ("width", 4096))
+_MOST_IMAGES, _LARGEST = 1024, 4096
 
 
-def dynamic_pictures(multiple: int = 1) -> dict[int, Any]:
-    """Free batch, height and width of a [B, H, W, 3] input; sizes are multiples of ``multiple``."""
-    batch, height, width = (torch.export.Dim(name, min=1, max=limit) for name, limit in _LIMITS)
+def dynamic_pictures(multiple: int = 1, place: str = "") -> dict[int, Any]:
+    """Free batch, height and width of a [B, H, W, 3] input; sizes are multiples of ``multiple``.
+
+    ``place`` ends the names of height and width, so that they differ between inputs; the batch is one.
+    """
+    batch = torch.export.Dim("batch", min=1, max=_MOST_IMAGES)
+    height, width = (torch.export.Dim(f"{name}{place}", min=1, max=_LARGEST) for name in ("height", "width"))
     return {0: batch, 1: height * multiple if multiple > 1 else height, 2: width * multiple if multiple > 1 else width}
 
 
 def trace(
-    graph: nn.Module, example: dict[str, Tensor], outputs: Sequence[str], shapes: Shapes, precision: str = "fp32"
+    graph: nn.Module,
+    example: dict[str, Tensor],
+    outputs: Sequence[str],
+    shapes: Shapes,
+    precision: str = "fp32",
+    argument: str | None = None,
 ) -> onnx.ModelProto:
     """The ONNX model of a module.
 
@@ -45,11 +54,13 @@ def trace(
         outputs: names of its outputs.
         shapes: the free dimensions of each input.
         precision: of its layers.
+        argument: the name under which the module takes all inputs as one, if each is no argument of its own.
     """
+    kwargs, free = ({argument: example}, {argument: shapes}) if argument else (example, shapes)
     with _silence():
         program = torch.onnx.export(
-            graph, kwargs=example, dynamo=True, input_names=list(example), output_names=list(outputs),
-            dynamic_shapes=shapes, external_data=False, verbose=False, opset_version=OPSETS.get(precision, OPSET),
+            graph, kwargs=kwargs, dynamo=True, input_names=list(example), output_names=list(outputs),
+            dynamic_shapes=free, external_data=False, verbose=False, opset_version=OPSETS.get(precision, OPSET),
             custom_translation_table=translations(),
         )  # fmt: skip
     assert program is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -107,14 +107,38 @@ def verify_detector(
     Raises:
         InputError: nothing is detected, so there is nothing to compare.
     """
+    pairs = []
+    for _, images, sizes in mixed_batches(pictures, detector.settings.input, rounds):
+        ours, theirs = (model.detect_arrays(images, sizes) for model in (detector, runtime))
+        pairs.append(Pair(images, sizes, ours, theirs))
+    return compare_detections(runtime.session.engine, pairs, gate)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One padded batch [B, H, W, 3] with valid sizes [B, 2], and what the trained and the exported detector find."""
+
+    images: Picture
+    sizes: np.ndarray
+    trained: FoundArrays
+    exported: FoundArrays
+
+
+def compare_detections(engine: str, pairs: Iterable[Pair], gate: Gate) -> Verification:
+    """Count the detections that agree.
+
+    Raises:
+        InputError: nothing is detected, so there is nothing to compare.
+    """
     checks = []
     total = Agreement(0, 0, 0, 0)
-    for batch, images, sizes in mixed_batches(pictures, detector.settings.input, rounds):
-        ours, theirs = (as_detections(model.detect_arrays(images, sizes), sizes) for model in (detector, runtime))
+    for pair in pairs:
+        ours, theirs = (as_detections(found, pair.sizes) for found in (pair.trained, pair.exported))
         same = agreement(ours, theirs, gate.score, gate.overlap)
         total += same
+        batch, height, width, _ = pair.images.shape
         apart = _differences(ours, theirs, gate)
-        checks.append(_check(runtime, batch, images, same.counted, same.met, apart))
+        checks.append(Check(engine, batch, (height, width), same.counted, same.met, apart))
     if not total.counted:
         raise InputError("nothing is detected on the pictures to verify with; give --images DIR with objects to find")
     summary = (

@@ -22,11 +22,13 @@ from deploy.runtimes.segmenter import SegmenterRuntime
 from detection.data.datasets import read_checked
 from detection.detector import Detector
 from detection.evaluation import detect_all, score
+from detection.improvements.improved_detector import ImprovedDetector
 from detection.segmentation.datasets import read_segmentation, refuse_faulty_labels
 from detection.segmentation.evaluation import evaluate_segmenter
 from detection.segmentation.segmenter import Segmenter
 
-Model = Classifier | Detector | Segmenter | Runtime
+Trained = Classifier | Detector | ImprovedDetector | Segmenter
+Model = Trained | Runtime
 _BATCH = 8
 
 
@@ -68,9 +70,7 @@ class LabelledData:
         InputError: no such data, or of other classes.
     """
 
-    def __init__(
-        self, model: Classifier | Detector | Segmenter, dataset: str, split: str | None, data_dir: str | None
-    ) -> None:
+    def __init__(self, model: Trained, dataset: str, split: str | None, data_dir: str | None) -> None:
         if isinstance(model, Classifier):
             data = read_for(model.classes, dataset, split, data_dir)
             self.metric, self._count = "top-1 accuracy", len(data.labels)
@@ -121,7 +121,7 @@ def _framed(model: Classifier | ClassifierRuntime, data: Any) -> Iterator[Pictur
         yield np.stack([frame_for_classifier(data.pictures.picture(number), convention) for number in numbers])
 
 
-def _average_precision(model: Detector | DetectorRuntime, data: Any) -> float:
+def _average_precision(model: Detector | ImprovedDetector | DetectorRuntime, data: Any) -> float:
     found = detect_all(model.predict_each, data, _BATCH)
     return 100 * score(found, data.annotations).metrics["AP"]
 

@@ -9,6 +9,7 @@ from deploy.runtimes.detector import DetectorRuntime
 from deploy.runtimes.engines import choose_engine, open_session
 from deploy.runtimes.segmenter import SegmenterRuntime
 from deploy.runtimes.session import Session
+from deploy.runtimes.views import ViewsRuntime
 
 Runtime = ClassifierRuntime | DetectorRuntime | SegmenterRuntime
 
@@ -37,4 +38,5 @@ def load_runtime(path: str | Path, threads: int | None = None, engine: str | Non
 
 def runtime_of(session: Session) -> Runtime:
     """The model that a session's metadata says it is."""
-    return _RUNTIMES[session.metadata["task"]](session, session.metadata)
+    kind = ViewsRuntime if "views" in session.metadata else _RUNTIMES[session.metadata["task"]]
+    return kind(session, session.metadata)

@@ -53,8 +53,13 @@ class DetectorRuntime:
 
     def detect_arrays(self, images: Picture, sizes: NDArray[np.int64]) -> FoundArrays:
         """One padded batch [B, H, W, 3] with valid sizes [B, 2] -> boxes, scores, labels in its pixels."""
-        found = self.session.run({"images": images, "sizes": sizes})
+        return self._found({"images": images, "sizes": sizes})
+
+    def _found(self, inputs: dict[str, NDArray[Any]]) -> FoundArrays:
+        found = self.session.run(inputs)
         if not found["exact"].all():
-            logger.warning("suppression did not settle for %d of %d images", (~found["exact"]).sum(), len(images))
+            logger.warning(
+                "suppression did not settle for %d of %d images", (~found["exact"]).sum(), len(found["exact"])
+            )
         whole_pixels = self.settings.masks is not None and self.settings.masks.whole_pixels
         return FoundArrays(found["boxes"], found["scores"], found["labels"], found.get("masks"), whole_pixels)

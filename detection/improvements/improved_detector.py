@@ -114,7 +114,8 @@ class ImprovedDetector:
                     pairs = self._view(by_side, side, flip).pairs
                     pairs = mirrored_back(pairs, by_side[side].sizes) if flip else pairs
                     seen.append(rescaled(pairs, by_side[side].sizes, sizes[0]))
-        return first.finish(together(seen), plain.exact, plain.pool)
+        best = together(seen, first.settings.output.candidates) if len(seen) > 1 else seen[0]
+        return first.finish(best, plain.exact, plain.pool)
 
     def _view(self, by_side: dict[int, _Sized], side: int, flip: bool) -> _Seen:
         """Every detector on one size, or on all sizes merged by maximum."""

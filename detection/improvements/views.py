@@ -45,9 +45,9 @@ def rescaled(pairs: Pairs, sizes: Tensor, wanted: Tensor) -> Pairs:
     return Pairs(clip(pairs.boxes * ratio, wanted), pairs.scores, pairs.labels)
 
 
-def together(views: Sequence[Pairs]) -> Pairs:
-    """All pairs of each image, best first, as suppression wants them."""
+def together(views: Sequence[Pairs], most: int) -> Pairs:
+    """The best ``most`` pairs of each image from all views, best first, as suppression wants them."""
     boxes, scores, labels = (
         torch.cat([getattr(view, name) for view in views], 1) for name in ("boxes", "scores", "labels")
     )
-    return Pairs(boxes, scores, labels).taken(torch.sort(scores, dim=1, descending=True, stable=True).indices)
+    return Pairs(boxes, scores, labels).taken(scores.topk(min(most, scores.shape[1]), 1).indices)
