@@ -54,6 +54,11 @@ def default_name(path: Path) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]", "-", name) or "model"
 
 
+def sidecar_of(plan: Path) -> Path:
+    """Where the metadata of a plan stands."""
+    return plan.with_name(f"{plan.name}.json")
+
+
 def _file(path: Path) -> Path:
     if path.is_dir():
         if not (path / "model.onnx").is_file():
@@ -71,7 +76,7 @@ def _metadata(path: Path) -> dict[str, Any]:
         from deploy.runtimes import load_runtime
 
         return load_runtime(path).metadata
-    beside = path.with_suffix(".json")  # a plan loads only on its own GPU
+    beside = sidecar_of(path)  # a plan loads only on its own GPU
     try:
         return read_metadata(beside.read_text(encoding="utf-8"), path)
     except (OSError, ValueError, KeyError, TypeError) as error:
