@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from backbones.errors import InputError
-from deploy.metadata import read_metadata
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
@@ -54,11 +53,6 @@ def default_name(path: Path) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]", "-", name) or "model"
 
 
-def sidecar_of(plan: Path) -> Path:
-    """Where the metadata of a plan stands."""
-    return plan.with_name(f"{plan.name}.json")
-
-
 def _file(path: Path) -> Path:
     if path.is_dir():
         if not (path / "model.onnx").is_file():
@@ -76,8 +70,9 @@ def _metadata(path: Path) -> dict[str, Any]:
         from deploy.runtimes import load_runtime
 
         return load_runtime(path).metadata
-    beside = sidecar_of(path)  # a plan loads only on its own GPU
-    try:
-        return read_metadata(beside.read_text(encoding="utf-8"), path)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: its {beside.name} is missing or damaged; both come from deploy/export.py") from error
+    from deploy.engines.plan_metadata import read_plan_metadata
+
+    metadata, record = read_plan_metadata(path)  # the plan itself loads only on its own GPU
+    if record.strip_weights:
+        raise InputError(f"{path}: was built without weights, which no server puts back; build it with them")
+    return metadata

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from backbones.errors import InputError
 from backbones.running.atomic_write import PARTIAL
 from backbones.running.progress import start_logging
+from deploy.engines.plan_metadata import sidecar_of
 from deploy.serving import model_file
 from deploy.serving.admission import check_repository
 from deploy.serving.configuration import CONFIG, Service, as_text, configure
-from deploy.serving.model_source import ModelSource, read_sources, sidecar_of
+from deploy.serving.model_source import ModelSource, read_sources
 from deploy.serving.opening import ABOUT
 
 if TYPE_CHECKING:
@@ -91,6 +92,8 @@ def _write_model(source: ModelSource, repository: Path, service: Service, versio
     native = service.native and source.path.suffix == ".plan"
     service = replace(service, native=native)
     if native:
+        if source.metadata["engine"]["library"] != "tensorrt":
+            raise InputError(f"{source.path}: Triton's own backend runs no TensorRT-RTX engines; --plans python does")
         service = _within_profiles(source.metadata, service)
     for name, config in configure(source.name, source.metadata, service).items():
         folder = repository / name / str(version)
@@ -112,7 +115,7 @@ def _write_model(source: ModelSource, repository: Path, service: Service, versio
 
 def _within_profiles(metadata: dict[str, Any], service: Service) -> Service:
     """No larger batch than the plan takes, and its profiles by number."""
-    profiles = metadata.get("engine", {}).get("profiles", [])
+    profiles = metadata["engine"]["profiles"]
     most = [int(profile["max"]["images"][0]) for profile in profiles]
     return replace(service, profiles=len(profiles), max_batch_size=min([service.max_batch_size, *most]))
 
