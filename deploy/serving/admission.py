@@ -16,7 +16,7 @@ from deploy.serving import model_file
 from deploy.serving.configuration import CONFIG, STAGES, from_text
 
 _PARAMETERS = {"stage", "threads", "max_pixels", "task", "classes"}
-_FILES = {model_file.NAME, "about.json", "model.onnx", "model.plan", "model.json", ".keep"}
+_FILES = {model_file.NAME, "about.json", "model.onnx", "model.plan", "model.plan.json", ".keep"}
 
 
 def check_repository(repository: Path) -> dict[str, protobuf.ModelConfig]:

@@ -13,7 +13,6 @@ from pathlib import Path
 from backbones.errors import InputError
 from deploy.serving.backend import PYTHON_VERSION
 
-CONTAINER = "nvcr.io/nvidia/tritonserver:25.10-py3"
 VARIABLE = "TRITON_DIR"
 
 
@@ -58,12 +57,12 @@ def find_triton(folder: str | None) -> Installation | None:
     return _in_folder(Path(on_path).resolve().parents[1]) if on_path else None
 
 
-def container_command(repository: Path, project: Path) -> str:
-    """How NVIDIA's container serves a repository."""
+def container_command(repository: str) -> str:
+    """How NVIDIA's container serves a repository, from the project's root."""
     return (
-        f"docker run --rm --shm-size 1g -p 127.0.0.1:8000-8002:8000-8002 -v {repository}:/models:ro "
-        f"-v {project}:/project:ro -e PYTHONPATH=/project {CONTAINER} sh -c 'pip install pillow pyyaml openvino && "
-        "tritonserver --model-repository /models --disable-auto-complete-config'"
+        "docker build -f deploy/manifests/Dockerfile -t shortcut-triton . && "
+        f"docker run --rm --shm-size 1g -p 127.0.0.1:8000-8002:8000-8002 -v {repository}:/models:ro shortcut-triton "
+        "tritonserver --model-repository=/models --model-control-mode=none --disable-auto-complete-config"
     )
 
 

@@ -77,8 +77,8 @@ def choose_engine(options: ServeOptions, repository: Path) -> Engine:
             explicit = options.model_control == "explicit"
             return TritonEngine(TritonProcess(installation, repository, grpc_port, explicit, options.exit_timeout))
         hint = (
-            "no Triton here (pip install --no-deps nvidia-pytriton); NVIDIA's container serves a repository too: "
-            + container_command(repository.resolve(), Path(__file__).resolve().parents[2])
+            "no Triton here (pip install --no-deps nvidia-pytriton); NVIDIA's container serves what "
+            f"deploy/repository.py writes: {container_command(options.repository or '$PWD/repository')}"
         )
         if options.server == "triton":
             raise InputError(hint)

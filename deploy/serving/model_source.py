@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from backbones.errors import InputError
-from deploy.metadata import read_metadata
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
@@ -71,8 +70,9 @@ def _metadata(path: Path) -> dict[str, Any]:
         from deploy.runtimes import load_runtime
 
         return load_runtime(path).metadata
-    beside = path.with_suffix(".json")  # a plan loads only on its own GPU
-    try:
-        return read_metadata(beside.read_text(encoding="utf-8"), path)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: its {beside.name} is missing or damaged; both come from deploy/export.py") from error
+    from deploy.engines.plan_metadata import read_plan_metadata
+
+    metadata, record = read_plan_metadata(path)  # the plan itself loads only on its own GPU
+    if record.strip_weights:
+        raise InputError(f"{path}: was built without weights, which no server puts back; build it with them")
+    return metadata

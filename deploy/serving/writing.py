@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from backbones.errors import InputError
 from backbones.running.atomic_write import PARTIAL
 from backbones.running.progress import start_logging
+from deploy.engines.plan_metadata import sidecar_of
 from deploy.serving import model_file
 from deploy.serving.admission import check_repository
 from deploy.serving.configuration import CONFIG, Service, as_text, configure
@@ -91,6 +92,8 @@ def _write_model(source: ModelSource, repository: Path, service: Service, versio
     native = service.native and source.path.suffix == ".plan"
     service = replace(service, native=native)
     if native:
+        if source.metadata["engine"]["library"] != "tensorrt":
+            raise InputError(f"{source.path}: Triton's own backend runs no TensorRT-RTX engines; --plans python does")
         service = _within_profiles(source.metadata, service)
     for name, config in configure(source.name, source.metadata, service).items():
         folder = repository / name / str(version)
@@ -107,19 +110,14 @@ def _write_model(source: ModelSource, repository: Path, service: Service, versio
             file = folder / f"model{source.path.suffix}"
             shutil.copyfile(source.path, file)
             if source.path.suffix == ".plan":
-                shutil.copyfile(source.path.with_suffix(".json"), file.with_suffix(".json"))
+                shutil.copyfile(sidecar_of(source.path), sidecar_of(file))
 
 
 def _within_profiles(metadata: dict[str, Any], service: Service) -> Service:
     """No larger batch than the plan takes, and its profiles by number."""
-    profiles = metadata.get("engine", {}).get("profiles", [])
-    most = [_batch_of(profile["max"]) for profile in profiles if "max" in profile]
+    profiles = metadata["engine"]["profiles"]
+    most = [int(profile["max"]["images"][0]) for profile in profiles]
     return replace(service, profiles=len(profiles), max_batch_size=min([service.max_batch_size, *most]))
-
-
-def _batch_of(shape: Any) -> int:
-    """The batch of a profile's shape: a shape of the pictures, or a shape for each input."""
-    return int((shape["images"] if isinstance(shape, dict) else shape)[0])
 
 
 def _link(source: str, destination: str) -> None:
