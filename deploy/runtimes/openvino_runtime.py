@@ -50,7 +50,7 @@ class OpenVinoSession:
             self._compiled = core.compile_model(model, "CPU", settings)
         except Exception as error:
             raise InputError(f"{path}: OpenVINO cannot compile it ({first_line(error)})") from error
-        self.outputs = [output.get_any_name() for output in self._compiled.outputs]
+        self.outputs = [_name(output, self.metadata["outputs"]) for output in self._compiled.outputs]
         self._requests = threading.local()
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -60,6 +60,12 @@ class OpenVinoSession:
             request = self._requests.own = self._compiled.create_infer_request()
         values = request.infer({name: np.ascontiguousarray(value) for name, value in inputs.items()})
         return {name: np.array(values[name]) for name in self.outputs}
+
+
+def _name(output: Any, ours: list[str]) -> str:
+    """An output may bear the names of several tensors; one of them is ours."""
+    names: set[str] = output.get_names()
+    return next((name for name in ours if name in names), output.get_any_name())
 
 
 def _metadata(model: openvino.Model) -> str | None:
