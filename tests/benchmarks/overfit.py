@@ -4,6 +4,7 @@
     python tests/benchmarks/overfit.py --dataset voc:data/voc2012_100/VOC2012 --weights FILE.pth.xz \\
         --output results/overfit_voc2012.json
     python tests/benchmarks/overfit.py --dataset coco:data/coco100 --weights FILE.pth.xz \\
+        --anchor-sizes 16 32 64 128 256 --unmirrored --iterations 700 --learning-rate 0.06 \\
         --output results/overfit_coco.json
 
 A detector that cannot learn eight images has a fault that a large run would hide. Exits with 1 if AP50 is below 0.95.
@@ -37,7 +38,7 @@ AP50, IMAGES, SIDE = 0.95, 8, 320
 def main() -> int:
     options = parse()
     data, _ = datasets.read_dataset(options.dataset, options.split)
-    data = subset(data, chosen_images(data.annotations))
+    data = replace(subset(data, chosen_images(data.annotations)), mirrored=not options.unmirrored)
     for line in describe(data.annotations):
         print(line)
     with tempfile.TemporaryDirectory() as folder:
@@ -52,7 +53,11 @@ def main() -> int:
             what=f"eight images of {options.dataset} learned by heart, ResNet-18 FPN, shorter side {SIDE}",
             scale=SMALL,
             target={"AP50": AP50, "reached": reached},
-            settings={"iterations": options.iterations, "images": data.annotations.names.tolist()},
+            settings={
+                "iterations": options.iterations,
+                "anchor sizes": options.anchor_sizes,
+                "images": data.annotations.names.tolist(),
+            },
             results={key: metrics[key] for key in ("AP", "AP50", "AP75")} | {"minutes": seconds / 60},
         )
     return 0 if reached else 1
@@ -81,7 +86,8 @@ def subset(data: DetectionData, images: list[int]) -> DetectionData:
         first=first, objects=objects,
     )  # fmt: skip
     assert isinstance(data.pictures, PictureFiles)
-    return replace(data, annotations=annotations, pictures=replace_annotations(data.pictures, annotations))
+    pictures = replace_annotations(data.pictures, annotations)
+    return replace(data, annotations=annotations, pictures=pictures)
 
 
 def replace_annotations(pictures: PictureFiles, annotations: Annotations) -> PictureFiles:
@@ -98,6 +104,7 @@ def overfit(options: argparse.Namespace, data: DetectionData, folder: str) -> tu
         TrainingOptions(
             dataset=options.dataset, backbone="resnet18", weights=options.weights, recipe="quick", freeze=0,
             shorter=(SIDE,), test_shorter=SIDE, iterations=options.iterations, batch_size=4,
+            anchor_sizes=options.anchor_sizes and tuple(options.anchor_sizes),
             learning_rate=options.learning_rate, evaluate_every=options.iterations, output=f"{folder}/run",
         )
     )  # fmt: skip
@@ -120,6 +127,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--weights", required=True, help="ImageNet weights for resnet18")
     parser.add_argument("--iterations", type=int, default=400)
     parser.add_argument("--learning-rate", type=float, default=0.04)
+    parser.add_argument("--unmirrored", action="store_true", help="show each image one way only")
+    parser.add_argument("--anchor-sizes", type=int, nargs="+", help="in pixels; by default the recipe's")
     parser.add_argument("--output", help="write a JSON file")
     return parser.parse_args()
 
