@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from backbones.running.command_line import option
+from deploy.engines.options import BuildOptions
 from detection.inference_switches import Switches
 
 FORMATS = ("onnx", "tensorrt")
@@ -13,7 +14,7 @@ FLAVOURS = ("portable", "ops")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportOptions(Switches):
+class ExportOptions(BuildOptions, Switches):
     """What to export, and where to; a detector's switches are built into the file."""
 
     model: str = option(

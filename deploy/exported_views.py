@@ -47,7 +47,7 @@ class ViewsGraph(nn.Module):
 class ExportableViews(ExportableDetector):
     """A detector that looks at each picture more than once."""
 
-    argument = "batches"
+    argument: str | None = "batches"
 
     def __init__(self, detector: Detector, views: ViewSettings, flavour: str, proposals: int | None) -> None:
         super().__init__(detector, flavour, proposals)

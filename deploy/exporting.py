@@ -201,5 +201,5 @@ def _build_plan(options: ExportOptions, onnx_path: Path) -> Path:
     from deploy.engines.options import BuildOptions
 
     plan = Path(options.output).with_suffix(".plan") if options.output else onnx_path.with_suffix(".plan")
-    build_plan(onnx_path, plan, BuildOptions())
+    build_plan(onnx_path, plan, BuildOptions.of(options))
     return plan

@@ -62,7 +62,8 @@ class ClassifierGraph(nn.Module):
             return (network(pixels).float(),)
         *_, last = network.features(pixels).values()
         logits = network.fc(torch.flatten(network.average_pool(last), 1)).float()
-        own = network.fc.weight[logits.argmax(1)].float()  # [B, C]
+        weight: Tensor = network.fc.weight  # type: ignore[assignment]
+        own = weight[logits.argmax(1)].float()  # [B, C]
         return logits, (last.float() * own[:, :, None, None]).sum(1)
 
 

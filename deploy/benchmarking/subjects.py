@@ -11,9 +11,9 @@ import numpy as np
 
 from backbones.errors import InputError
 from backbones.images import SUFFIXES, Picture, Size, padded_size, read_image, resize
+from deploy.engine_names import SUFFIXES as ENGINES_OF
 from deploy.models import EXPORTED
 from deploy.runtimes import load_runtime
-from deploy.runtimes.engines import SUFFIXES as ENGINES_OF
 from deploy.runtimes.engines import choose_engine
 
 TORCH = "torch"

@@ -94,7 +94,7 @@ def _build(
     network, parser = parse(trt, builder, onnx_path, log)
     inputs = {tensor.name: tuple(tensor.shape) for tensor in map(network.get_input, range(network.num_inputs))}
     if profiles is None:
-        profiles = profiles_for(inputs, metadata, options.scales, options.max_batch, options.usual_batch)
+        profiles = profiles_for(inputs, metadata, options.profile_scales, options.max_batch, options.usual_batch)
     config = _configure(trt, builder, options, log)
     _add_profiles(builder, config, inputs, profiles, log)
     cache = _timing_cache(config, options.timing_cache)

@@ -25,7 +25,7 @@ class BuildOptions:
     )  # fmt: skip
     max_batch: int = option(8, "the largest batch that the engine takes", group=_GROUP)
     usual_batch: int = option(1, "the batch that its kernels are chosen for", group=_GROUP)
-    scales: tuple[int, ...] = option(
+    profile_scales: tuple[int, ...] = option(
         (), "shorter sides of pictures; each gets an optimization profile", group=_GROUP,
         otherwise="the paper's test scales, in proportion to the model's own",
     )  # fmt: skip

@@ -114,6 +114,8 @@ def profiles_for(
     """
     if not 1 <= usual_batch <= max_batch:
         raise InputError(f"--usual-batch {usual_batch} and --max-batch {max_batch}: needs 1 <= usual <= max")
+    if "views" in metadata:
+        return (_every_view(inputs, metadata, (1, usual_batch, max_batch)),)
     height, width = inputs["images"][1:3]
     if height > 0 and width > 0:
         sides = [("fixed", (height, width), (height, width), (height, width))]
@@ -132,6 +134,18 @@ def profiles_for(
     return tuple(built)
 
 
+def _every_view(inputs: Shapes, metadata: Mapping[str, Any], batches: tuple[int, int, int]) -> Profile:
+    """One profile for a detector that takes each picture at several sizes: every input ranges around its own side."""
+    own = metadata["architecture"]["input"]["shorter"]
+    filled: tuple[dict[str, Shape], ...] = ({}, {}, {})
+    for key, shape in inputs.items():
+        kind, _, side = key.partition("_")
+        ((_, *ranges),) = _side_ranges(metadata, (int(side or own),))
+        for shapes, batch, sides in zip(filled, batches, ranges, strict=True):
+            shapes[key] = _filled(kind, shape, batch, sides)
+    return Profile("views", *filled)
+
+
 def _side_ranges(metadata: Mapping[str, Any], scales: Sequence[int]) -> list[tuple[Any, ...]]:
     """(scale, smallest, usual, largest) heights and widths. Either side may be the longer one."""
     if metadata["task"] == "classification":
@@ -145,7 +159,9 @@ def _side_ranges(metadata: Mapping[str, Any], scales: Sequence[int]) -> list[tup
         chosen = scales or _scales_around(own, DETECTION_SCALES, _OWN_DETECTION)
         smallest, ratio = multiple, sides["longer"] / own
     if min(chosen) < smallest:
-        raise InputError(f"--scales {min(chosen)}: too small for this model, which sees at least {smallest} pixels")
+        raise InputError(
+            f"--profile-scales {min(chosen)}: too small for this model, which sees at least {smallest} pixels"
+        )
 
     def up(side: float) -> int:
         return math.ceil(side / multiple) * multiple

@@ -75,7 +75,7 @@ class LabelledData:
             data = read_for(model.classes, dataset, split, data_dir)
             self.metric, self._count = "top-1 accuracy", len(data.labels)
             self._picture: Callable[[int], Any] = data.pictures.picture
-            self._mark = partial(_top1, data=data)
+            self._mark: Callable[[Any], float] = partial(_top1, data=data)
         elif isinstance(model, Segmenter):
             segmentation, faults = read_segmentation(dataset, split or "val", model.classes, data_dir=data_dir)
             refuse_faulty_labels(faults, dataset)

@@ -44,7 +44,7 @@ class ViewsRuntime(DetectorRuntime):
 
     def detect_views(self, images: Sequence[Picture], sizes: Sequence[NDArray[np.int64]]) -> FoundArrays:
         """A batch at each of ``sides`` -> boxes, scores, labels in pixels of the first."""
-        batches = {}
+        batches: dict[str, NDArray[Any]] = {}
         for side, pixels, valid in zip(self.sides, images, sizes, strict=True):
             first, second = input_names(side, self.sides)
             batches |= {first: pixels, second: valid}

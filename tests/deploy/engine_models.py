@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from deploy.exported_kinds import ExportableClassifier, ExportableDetector
-from deploy.precision.layer_choice import Quantiser
 
 from backbones import build_backbone, save_weights
 from backbones.classifier import load_classifier
 from backbones.convention import IMAGENET
+from deploy.exported_kinds import ExportableClassifier, ExportableDetector
 from deploy.onnx_export import trace, write_onnx
+from deploy.precision.layer_choice import Quantiser
 from detection.building import build_detector
 from detection.settings import MaskSettings, default_settings
 from tests.backbones.test_batch_norm import randomize_norms

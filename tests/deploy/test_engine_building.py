@@ -44,7 +44,7 @@ def test_resnet18_builds_with_all_profiles(tmp_path: Path) -> None:
 def test_the_options_reach_the_builder(tmp_path: Path) -> None:
     file, cache = write_classifier_like(tmp_path / "m.onnx"), tmp_path / "timings" / "cache"
     options = BuildOptions(
-        library="tensorrt_rtx", scales=(32, 64), timing_cache=str(cache), workspace=0.5, optimization_level=1,
+        library="tensorrt_rtx", profile_scales=(32, 64), timing_cache=str(cache), workspace=0.5, optimization_level=1,
         hardware_compatibility="ampere_plus", tf32=True,
     )  # fmt: skip
     for _ in range(2):  # the second build reads the cache
@@ -53,7 +53,7 @@ def test_the_options_reach_the_builder(tmp_path: Path) -> None:
     about = json.loads(sidecar_of(plan).read_text())["engine"]
     assert about["options"]["optimization_level"] == 1
     assert about["rebuild"] == (
-        f"python deploy/export.py --model {file} --format tensorrt --library tensorrt_rtx --scales 32 64 "
+        f"python deploy/export.py --model {file} --format tensorrt --library tensorrt_rtx --profile-scales 32 64 "
         f"--timing-cache {cache} --workspace 0.5 --optimization-level 1 --hardware-compatibility ampere_plus "
         f"--tf32 --output {plan}"
     )

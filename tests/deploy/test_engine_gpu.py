@@ -32,7 +32,7 @@ pytestmark = [
 @pytest.fixture(scope="module", params=LIBRARIES)
 def classifier(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp(request.param)
-    options = BuildOptions(library=request.param, scales=(224, 384), max_batch=4)
+    options = BuildOptions(library=request.param, profile_scales=(224, 384), max_batch=4)
     return build_plan(write_model("resnet18", "fp32", folder), folder / "resnet18-fp32.plan", options)
 
 
@@ -73,7 +73,7 @@ def test_replay_gives_the_same_and_how_long_it_takes(classifier: Path) -> None:
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_detections_agree(tmp_path: Path, library: str, precision: str) -> None:
     file = write_model("faster_rcnn_fpn", precision, tmp_path)
-    options = BuildOptions(library=library, scales=(400, 800), max_batch=2)
+    options = BuildOptions(library=library, profile_scales=(400, 800), max_batch=2)
     ours = load_runtime(build_plan(file, tmp_path / "m.plan", options))
     theirs = load_runtime(file, engine="onnxruntime")
     assert isinstance(ours, DetectorRuntime)
@@ -86,7 +86,7 @@ def test_detections_agree(tmp_path: Path, library: str, precision: str) -> None:
 @pytest.mark.parametrize("option", ["refit", "strip_weights", "version_compatible"])
 def test_options_that_need_a_gpu_to_build(tmp_path: Path, option: str) -> None:
     file = write_model("resnet18", "fp32", tmp_path)
-    options = BuildOptions(library=LIBRARIES[0], scales=(224,), max_batch=1, **{option: True})
+    options = BuildOptions(library=LIBRARIES[0], profile_scales=(224,), max_batch=1, **{option: True})
     session = TensorRTSession(build_plan(file, tmp_path / "m.plan", options))
     images = np.random.default_rng(0).integers(0, 255, (1, 224, 224, 3), np.uint8)
     wanted = load_runtime(file, engine="onnxruntime").session.run({"images": images})["logits"]

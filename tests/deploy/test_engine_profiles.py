@@ -71,7 +71,17 @@ def test_nonsense_is_refused() -> None:
         Profile("p", {"x": (2,)}, {"x": (2,)}, {"y": (3,)})
     with pytest.raises(InputError, match="--usual-batch 9 and --max-batch 8"):
         profiles_for(FREE, DETECTION, usual_batch=9)
-    with pytest.raises(InputError, match="--scales 10: too small for this model, which sees at least 32 pixels"):
+    with pytest.raises(InputError, match="--profile-scales 10: too small for this model, which sees at least"):
         profiles_for(FREE, DETECTION, scales=(10, 600))
     with pytest.raises(InputError, match=r"input extra \[-1, -1\]: dimension 1 is free"):
         profiles_for({**FREE, "extra": (-1, -1)}, DETECTION)
+
+
+def test_every_view_ranges_around_its_own_side() -> None:
+    inputs = {name: shape for place in ("", "_400") for name, shape in (
+        (f"images{place}", (-1, -1, -1, 3)), (f"sizes{place}", (-1, 2)))}  # fmt: skip
+    (profile,) = profiles_for(inputs, {**DETECTION, "views": {"scales": [400]}}, max_batch=4)
+    assert profile.name == "views"
+    assert profile.opt["images_400"][1] == 416
+    assert profile.opt["images"][1] > 416
+    assert profile.max["sizes"] == profile.max["sizes_400"] == (4, 2)
