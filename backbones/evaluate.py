@@ -145,8 +145,8 @@ def _open_member(
         opened.to(device)
         if options.protocol == MULTI_SCALE:
             logits = DenseLogits(opened)
-    elif options.protocol == MULTI_SCALE and "activation_map" not in opened.session.outputs:
-        raise InputError(f"{model}: this network is not exported densely; multi-scale testing needs the trained model")
+    elif options.protocol == MULTI_SCALE and not opened.metadata["dense"]:
+        raise InputError(f"{model}: was exported for one size of pictures; multi-scale testing needs the trained model")
     elif options.precision != "fp32":
         raise InputError(
             f"--precision {options.precision}: {model} is exported, and has the precision it was exported with"

@@ -78,7 +78,9 @@ class ExportableClassifier:
     def metadata(self, precision: str, flavour: str) -> dict[str, Any]:
         architecture = {"backbone": self.model.backbone}
         about = _metadata("classification", self.model.classes, architecture, precision, flavour)
-        return {**about, "outputs": list(outputs_of(self.model)), "input": self.model.convention.to_dict()}
+        outputs = list(outputs_of(self.model))
+        dense = "activation_map" in outputs and 1 in self.shapes["images"]  # takes any size, as section 3.4 wants it
+        return {**about, "outputs": outputs, "input": self.model.convention.to_dict(), "dense": dense}
 
     def feeds(self, pictures: Sequence[Picture]) -> Iterator[Feed]:
         for picture in pictures:

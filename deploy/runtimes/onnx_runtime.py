@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from backbones.errors import InputError
 from deploy.metadata import KEY, read_metadata
+from deploy.runtimes.session import shapes_of
 
 
 class OnnxSession:
@@ -44,8 +45,16 @@ class OnnxSession:
         self.outputs = [output.name for output in self._session.get_outputs()]
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """One forward pass."""
-        values = self._session.run(None, dict(inputs))
+        """One forward pass.
+
+        Raises:
+            InputError: the file does not take inputs of these shapes.
+        """
+        try:
+            values = self._session.run(None, dict(inputs))
+        except Exception as error:  # ONNX Runtime's own exception classes are private
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"{self.engine} refuses {shapes_of(inputs)}: {reason}") from error
         return dict(zip(self.outputs, (np.asarray(value) for value in values), strict=True))
 
 

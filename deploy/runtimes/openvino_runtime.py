@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from backbones.errors import InputError
 from deploy.metadata import KEY, read_metadata
+from deploy.runtimes.session import shapes_of
 
 HINTS = {"bf16": "bf16"}
 """Without a hint OpenVINO computes in bf16 wherever the processor can; so what the file does not ask for is fp32."""
@@ -54,11 +55,18 @@ class OpenVinoSession:
         self._requests = threading.local()
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """One forward pass. Each thread has its own request, so they may share the session."""
+        """One forward pass. Each thread has its own request, so they may share the session.
+
+        Raises:
+            InputError: the file does not take inputs of these shapes.
+        """
         request = getattr(self._requests, "own", None)
         if request is None:
             request = self._requests.own = self._compiled.create_infer_request()
-        values = request.infer({name: np.ascontiguousarray(value) for name, value in inputs.items()})
+        try:
+            values = request.infer({name: np.ascontiguousarray(value) for name, value in inputs.items()})
+        except RuntimeError as error:
+            raise InputError(f"{self.engine} refuses {shapes_of(inputs)}: {first_line(error)}") from error
         return {name: np.array(values[name]) for name in self.outputs}
 
 

@@ -29,3 +29,8 @@ class Session(Protocol):
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """One forward pass."""
         ...
+
+
+def shapes_of(inputs: Mapping[str, NDArray[Any]]) -> str:
+    """For messages: ``images [1, 64, 64, 3], sizes [1, 2]``."""
+    return ", ".join(f"{name} {list(value.shape)}" for name, value in inputs.items())

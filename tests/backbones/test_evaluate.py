@@ -28,11 +28,13 @@ DIGITS = tuple("0123456789")
 COLORS = ("blue", "green", "red")
 
 
-def write_network(path: Path, seed: int, classes: tuple[str, ...], convention: InputConvention = CROP_32) -> Path:
+def write_network(
+    path: Path, seed: int, classes: tuple[str, ...], convention: InputConvention = CROP_32, averaged: bool = True
+) -> Path:
     torch.manual_seed(seed)
     network = build_backbone("resnet20", len(classes))
     network.fc.weight.data *= 0.01  # scores between 0 and 1, not at their ends
-    mean = torch.full((3, 32, 32), 100.0)
+    mean = torch.full((3, 32, 32), 100.0) if averaged else None
     return save_weights(network, path, "resnet20", convention=convention, classes=classes, mean_image=mean)
 
 
@@ -41,6 +43,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Untrained networks: of colours, of the same colours in another order, and of digits."""
     folder = tmp_path_factory.mktemp("models")
     write_network(folder / "colors.safetensors", 0, COLORS)
+    write_network(folder / "plain.safetensors", 0, COLORS, averaged=False)
     write_network(folder / "mixed.safetensors", 1, ("red", "blue", "green"))
     write_network(folder / "digits.safetensors", 2, DIGITS, InputConvention((0.0,) * 3, (1.0,) * 3, size=(32, 32)))
     return folder
@@ -119,25 +122,28 @@ def test_lower_precision_changes_little(models: Path, pictures: Path, tmp_path: 
     assert 0 < max(difference) < 0.1
 
 
-def test_an_exported_file_takes_center_and_ten_crops(
+def test_an_exported_file_takes_every_protocol(
     models: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from deploy.export_options import ExportOptions
     from deploy.exporting import export
 
-    source = models / "colors.safetensors"
-    exported = export(ExportOptions(model=str(source), output=str(tmp_path / "colors.onnx"), quiet=True))
     data = ("--dataset", f"folder:{pictures}")
-    for protocol in ("center", "10-crop"):
-        _, ours = measured(tmp_path, "--model", source, *data, "--protocol", protocol)
-        _, theirs = measured(tmp_path, "--model", exported, *data, "--protocol", protocol)
-        assert [line["best"] for line in ours] == [line["best"] for line in theirs]
-        assert np.allclose([line["score"] for line in ours], [line["score"] for line in theirs], atol=1e-3)
+    for name, protocols in (("colors", ("center", "10-crop")), ("plain", ("center", "multi-scale"))):
+        source = models / f"{name}.safetensors"
+        exported = export(ExportOptions(model=str(source), output=str(tmp_path / f"{name}.onnx"), quiet=True))
+        for protocol in protocols:
+            _, ours = measured(tmp_path, "--model", source, *data, "--protocol", protocol)
+            _, theirs = measured(tmp_path, "--model", exported, *data, "--protocol", protocol)
+            assert [line["best"] for line in ours] == [line["best"] for line in theirs]
+            assert np.allclose([line["score"] for line in ours], [line["score"] for line in theirs], atol=1e-3)
     capsys.readouterr()
-    assert evaluate("--model", exported, *data, "--protocol", "multi-scale") == 1
-    assert "multi-scale testing needs the trained model" in capsys.readouterr().err
+    assert evaluate("--model", tmp_path / "colors.onnx", *data, "--protocol", "multi-scale") == 1
+    assert "was exported for one size" in capsys.readouterr().err  # its mean is a picture
     assert evaluate("--model", exported, *data, "--precision", "bf16") == 1
     assert "is exported" in capsys.readouterr().err
+    assert evaluate("--model", source, *data, "--engine", "openvino") == 1
+    assert "is a trained model, which PyTorch runs" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

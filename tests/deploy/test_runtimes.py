@@ -88,3 +88,10 @@ def test_a_file_of_another_resizing_is_named(exported: Path, caplog: pytest.LogC
     assert "resized differently" in caplog.messages[0]
     with pytest.raises(InputError, match="older"):
         read_metadata('{"format": 1}', Path("m.onnx"))
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_shapes_that_a_file_does_not_take_are_one_line(exported: Path, engine: str) -> None:
+    runtime = load_runtime(exported / "model.onnx", 1, engine)
+    with pytest.raises(InputError, match=r"refuses images \[64, 64, 3\], sizes \[2, 2\]"):
+        runtime.session.run({"images": np.zeros((64, 64, 3), np.uint8), "sizes": np.full((2, 2), 64)})
