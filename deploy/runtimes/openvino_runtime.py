@@ -53,6 +53,7 @@ class OpenVinoSession:
             raise InputError(f"{path}: OpenVINO cannot compile it ({first_line(error)})") from error
         self.outputs = [_name(output, self.metadata["outputs"]) for output in self._compiled.outputs]
         self._requests = threading.local()
+        self._shapes = {value.get_any_name(): value.get_partial_shape() for value in self._compiled.inputs}
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """One forward pass. Each thread has its own request, so they may share the session.
@@ -60,6 +61,9 @@ class OpenVinoSession:
         Raises:
             InputError: the file does not take inputs of these shapes.
         """
+        for name, value in inputs.items():  # OpenVINO itself takes some wrong ones, and reads beyond them
+            if not self._shapes[name].compatible(openvino.PartialShape(list(value.shape))):
+                raise InputError(f"{self.engine} refuses {shapes_of(inputs)}: {name} must be {self._shapes[name]}")
         request = getattr(self._requests, "own", None)
         if request is None:
             request = self._requests.own = self._compiled.create_infer_request()

@@ -93,5 +93,5 @@ def test_a_file_of_another_resizing_is_named(exported: Path, caplog: pytest.LogC
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
 def test_shapes_that_a_file_does_not_take_are_one_line(exported: Path, engine: str) -> None:
     runtime = load_runtime(exported / "model.onnx", 1, engine)
-    with pytest.raises(InputError, match=r"refuses images \[64, 64, 3\], sizes \[2, 2\]"):
-        runtime.session.run({"images": np.zeros((64, 64, 3), np.uint8), "sizes": np.full((2, 2), 64)})
+    with pytest.raises(InputError, match=r"refuses images \[2, 64, 64, 4\], sizes \[2, 2\]"):
+        runtime.session.run({"images": np.zeros((2, 64, 64, 4), np.uint8), "sizes": np.full((2, 2), 64)})
