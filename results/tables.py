@@ -28,7 +28,7 @@ def digits_table() -> list[str]:
         "| 200 unseen digit scenes | AP | AP50 | AP75 | training |",
         "|---|---|---|---|---|",
         row("Faster R-CNN, ResNet-20 FPN, pretrained on digits", result["detector"], seconds["detector"]),
-        row("the same as ONNX file, ONNX Runtime", result["onnx"], None),
+        row("the same as ONNX file, in OpenVINO", result["onnx"], None),
         row("torchvision's Faster R-CNN at the same widths, ResNet-18 FPN, from scratch", theirs["results"], None),
     ]
     accuracy = result["classifier_accuracy"]
