@@ -61,11 +61,11 @@ class VideoInput(_OnlyUploads, gr.Video):
 
 def _upload(file: Any) -> Upload:
     if not file.path or (file.url or "").startswith("data:"):
-        raise refusal("Send the picture as a file.")
+        raise refusal("Send it as a file.")
     return Upload.of(file.path, file.orig_name)
 
 
 def _refuse_addresses(path: str | Path | None) -> None:
     text = str(path or "")
     if is_http_url_like(text) or "://" in text or text.startswith("data:"):
-        raise refusal("Send the picture as a file; this page fetches no addresses.")
+        raise refusal("Send it as a file; this page fetches no addresses.")
