@@ -136,19 +136,19 @@ class ClassifyTab:
         several = len(looked) > 1
         facts = (model, duration(seconds), extent(sent.size), f"{sent.name}, of {len(looked)}" if several else "")
         return (
-            _label(answer.probabilities, classifier.classes),
+            label_values(answer.probabilities, classifier.classes),
             facts_html(*facts),
             self._draw(picture, answer, classifier.classes, PurePath(sent.name).stem),
             gr.update(value=rows, visible=several),
         )
 
     @explained
-    def classify(self, upload: Upload | None, model: str) -> dict[str, Any]:
+    def classify(self, picture: Upload | None, model: str) -> dict[str, Any]:
         """Name what a picture shows: the best five classes with their probabilities, best first."""
-        if upload is None:
+        if picture is None:
             raise InputError("give a picture")
         classifier = self.classifiers[model]
-        looked, seconds = classify_uploads(classifier, [upload], self.service.limits, lambda done, total: None)
+        looked, seconds = classify_uploads(classifier, [picture], self.service.limits, lambda done, total: None)
         sent, _, answer = looked[0]
         best = np.argsort(-answer.probabilities, kind="stable")[:TOP]
         classes = [
@@ -175,14 +175,14 @@ class ClassifyTab:
                     told = time.perf_counter()
                     facts = facts_html(model, f"frame {len(rows)} of about {video.expected}")
                     heat = self._draw(picture, answer, classifier.classes, "frame")
-                    yield _label(answer.probabilities, classifier.classes), facts, heat, gr.skip()
+                    yield label_values(answer.probabilities, classifier.classes), facts, heat, gr.skip()
             if not rows:
                 raise InputError(f"{upload.name}: not a video that can be read")
             cut = f"only the first {self.service.limits.seconds:g} s" if video.cut else ""
         facts = facts_html(
             model, f"mean of {plural(len(rows), 'frame')}", duration(time.perf_counter() - begun), cut
         )
-        yield _label(total / len(rows), classifier.classes), facts, gr.skip(), gr.update(value=rows, visible=True)
+        yield label_values(total / len(rows), classifier.classes), facts, gr.skip(), gr.update(value=rows, visible=True)
 
     def _draw(self, picture: Picture, answer: Classified, classes: Sequence[str], stem: str) -> Any:
         best = classes[int(answer.probabilities.argmax())]
@@ -206,7 +206,7 @@ def _best(probabilities: NDArray[Any], classes: Sequence[str]) -> tuple[str, flo
     return classes[label], round(float(probabilities[label]), 4)
 
 
-def _label(probabilities: NDArray[Any], classes: Sequence[str]) -> dict[str, float]:
+def label_values(probabilities: NDArray[Any], classes: Sequence[str]) -> dict[str, float]:
     """The best classes for ``gr.Label``; a name that two of them share gets the label's number."""
     best = np.argsort(-probabilities, kind="stable")[:TOP]
     names: dict[str, float] = {}

@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from backbones.errors import InputError
+from backbones.errors import InputError, did_you_mean
 from backbones.images import Picture
 from demo.model.objects import ObjectFinder, start_threshold
 from demo.parts.frames import short_video
@@ -86,10 +86,7 @@ class DetectTab:
 
     def _build_results(self) -> None:
         own = bool(self.first.thresholds)
-        self._drawn = gr.Image(
-            label="What was found", interactive=False, buttons=["download", "fullscreen"], elem_id="detect-drawn",
-            height=460, alt_text="Nothing yet: send a picture",
-        )  # fmt: skip
+        self._drawn = build_detection_picture("detect-drawn", 460)
         self._film = gr.Video(
             label="The video with what was found", interactive=False, visible=False, elem_id="detect-film",
             buttons=["download"], height=460,
@@ -123,6 +120,7 @@ class DetectTab:
                 label="Objects, boxes in pixels of the picture", max_height=260, elem_id="detect-table",
             )  # fmt: skip
         self._api_answer = gr.JSON(visible=False, label="detections")
+        self._api_classes = gr.Textbox("", visible=False, label="names with commas between them; empty for all")
         self._api = gr.Button(visible=False)
 
     def _connect(self) -> None:
@@ -133,11 +131,13 @@ class DetectTab:
         ]  # fmt: skip
         looked = [self._found, self._shown, *shown]
         asking: dict[str, Any] = {**MODEL_CALL, "api_visibility": "private", "show_progress_on": [self._drawn]}
-        changed = self._model.change(self._adopt, self._model, [self._threshold, self._own, self._classes], **VIEW_CALL)
-        gr.on(
-            [self._picture.change, changed.then], self.look_at_one, [self._picture, self._model, *choice], looked,
-            trigger_mode="always_last", **asking,
-        )  # fmt: skip
+        one = {
+            "fn": self.look_at_one, "inputs": [self._picture, self._model, *choice], "outputs": looked,
+            "trigger_mode": "always_last", **asking,
+        }  # fmt: skip
+        self._picture.change(**one)
+        adopted = [self._threshold, self._own, self._classes]
+        self._model.change(self._adopt, self._model, adopted, **VIEW_CALL).then(**one)
         gr.on(
             [self._pictures.upload, self._pictures.delete], self.look_at_several,
             [self._pictures, self._model, *choice], looked, trigger_mode="always_last", **asking,
@@ -147,18 +147,23 @@ class DetectTab:
             [self._found, self._drawn, self._gallery, self._facts, self._counts, self._table, self._film], **asking,
         )  # fmt: skip
         self._stop_video.click(None, cancels=[filming], api_visibility="private")
-        moved = self._threshold.release(lambda: False, None, self._own, show_progress="hidden", **VIEW_CALL)
+        redrawing: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", **VIEW_CALL}
+        self._threshold.input(
+            self.show_above, [self._found, self._shown, self._threshold, self._classes, self._masks],
+            [self._own, *shown], **redrawing,
+        )  # fmt: skip
         gr.on(
-            [moved.then, self._threshold.change, self._own.input, self._classes.change, self._masks.input],
-            self.show, [self._found, self._shown, *choice], shown,
-            show_progress="hidden", trigger_mode="always_last", **VIEW_CALL,
+            [self._own.input, self._classes.input, self._masks.input],
+            self.show, [self._found, self._shown, *choice], shown, **redrawing,
         )  # fmt: skip
         self._gallery.select(
             self.choose, [self._found, *choice], [self._shown, *shown], show_progress="hidden", **VIEW_CALL
         )
         self._api.click(
-            self.detect, [self._picture, self._model, *choice], self._api_answer, api_name="detect", **MODEL_CALL
-        )
+            self.detect,
+            [self._picture, self._model, self._threshold, self._api_classes, self._own, self._masks],
+            self._api_answer, api_name="detect", **MODEL_CALL,
+        )  # fmt: skip
 
     def _adopt(self, model: str) -> tuple[Any, Any, Any]:
         """The controls for another model."""
@@ -206,6 +211,13 @@ class DetectTab:
         return self._show(found, number, _chosen(threshold, own, classes, masks))
 
     @explained
+    def show_above(
+        self, found: Found | None, number: int, threshold: float, classes: list[str], masks: bool
+    ) -> tuple[Any, ...]:
+        """The same at another threshold, which from now on counts for every class."""
+        return (False, *self.show(found, number, threshold, False, classes, masks))
+
+    @explained
     def choose(
         self, found: Found | None, threshold: float, own: bool, classes: list[str], masks: bool, event: gr.SelectData
     ) -> tuple[Any, ...]:
@@ -217,21 +229,23 @@ class DetectTab:
 
     @explained
     def detect(
-        self, upload: Upload | None, model: str, threshold: float, own: bool, classes: list[str], masks: bool
+        self, picture: Upload | None, model: str, threshold: float, classes: str, own: bool, masks: bool
     ) -> dict[str, Any]:
         """Find objects in one picture.
 
         Gives the picture's file name, height and width, and its detections: class, score, box as (x1, y1, x2, y2) in
         pixels, and of models with masks the mask in COCO's compressed form.
         """
-        if upload is None:
+        if picture is None:
             raise InputError("give a picture")
-        chosen = _chosen(threshold, own, classes, masks)
-        unknown = [name for name in chosen.classes if name not in self.finders[model].classes]
-        if unknown:
-            raise InputError(f"{model} knows no class {unknown[0]!r}")
-        found = find_in_uploads(self.finders[model], [upload], self.service.limits, lambda done, total: None)
-        return {"model": model, "seconds": round(found.seconds, 4), **found.to_json(0, chosen)}
+        finder = self.finders[model]
+        wanted = [name.strip() for name in (classes or "").split(",") if name.strip()]
+        for name in wanted:
+            if name not in finder.classes:
+                raise InputError(f"{model} knows no class {name!r}{did_you_mean(name, finder.classes)}")
+        found = find_in_uploads(finder, [picture], self.service.limits, lambda done, total: None)
+        answer = found.to_json(0, _chosen(threshold, own, wanted, masks))
+        return {"model": model, "seconds": round(found.seconds, 4), **answer}
 
     @explained
     def look_at_video(
@@ -335,3 +349,16 @@ class DetectTab:
 
 def _chosen(threshold: float, own: bool, classes: list[str] | None, masks: bool) -> Chosen:
     return Chosen(threshold, own, tuple(classes or ()), masks)
+
+
+def build_detection_picture(element: str, height: int) -> gr.Image:
+    """A place for a drawn picture.
+
+    Args:
+        element: its id in the page.
+        height: in pixels of the screen.
+    """
+    return gr.Image(
+        label="What was found", interactive=False, buttons=["download", "fullscreen"], elem_id=element, height=height,
+        alt_text="Nothing yet: send a picture",
+    )  # fmt: skip
