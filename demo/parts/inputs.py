@@ -15,19 +15,7 @@ PICTURES = [".jpg", ".jpeg", ".png", ".webp", ".bmp"]
 VIDEOS = [".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif"]
 
 
-class _OnlyUploads:
-    """Refuses addresses before Gradio fetches them, which would ask an outside name server, and ``data:`` URLs."""
-
-    async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
-        _refuse_addresses(url_or_file_path)
-        return await super().async_move_resource_to_block_cache(url_or_file_path)  # type: ignore[misc,no-any-return]
-
-    def move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
-        _refuse_addresses(url_or_file_path)
-        return super().move_resource_to_block_cache(url_or_file_path)  # type: ignore[misc,no-any-return]
-
-
-class PictureInput(_OnlyUploads, gr.Image):
+class PictureInput(gr.Image):
     """A picture; ``preprocess`` gives an ``Upload`` or None."""
 
     is_template = True
@@ -36,8 +24,13 @@ class PictureInput(_OnlyUploads, gr.Image):
         """The upload that a message names."""
         return None if payload is None else _upload(payload)
 
+    async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
+        """Whatever is no address."""
+        _refuse_addresses(url_or_file_path)
+        return await super().async_move_resource_to_block_cache(url_or_file_path)
 
-class PicturesInput(_OnlyUploads, gr.File):
+
+class PicturesInput(gr.File):
     """Several pictures; ``preprocess`` gives a list of ``Upload``."""
 
     is_template = True
@@ -48,8 +41,13 @@ class PicturesInput(_OnlyUploads, gr.File):
             return []
         return [_upload(file) for file in getattr(payload, "root", [payload])]
 
+    async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
+        """Whatever is no address."""
+        _refuse_addresses(url_or_file_path)
+        return await super().async_move_resource_to_block_cache(url_or_file_path)
 
-class VideoInput(_OnlyUploads, gr.Video):
+
+class VideoInput(gr.Video):
     """A video; ``preprocess`` gives an ``Upload`` or None. Nothing is converted: Gradio would start a program."""
 
     is_template = True
@@ -57,6 +55,11 @@ class VideoInput(_OnlyUploads, gr.Video):
     def preprocess(self, payload: Any) -> Any:
         """The upload that a message names."""
         return None if payload is None else _upload(payload)
+
+    async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
+        """Whatever is no address."""
+        _refuse_addresses(url_or_file_path)
+        return await super().async_move_resource_to_block_cache(url_or_file_path)
 
 
 def _upload(file: Any) -> Upload:
@@ -66,6 +69,7 @@ def _upload(file: Any) -> Upload:
 
 
 def _refuse_addresses(path: str | Path | None) -> None:
+    """Before Gradio fetches them: even where it would refuse an address, it asks an outside name server first."""
     text = str(path or "")
     if is_http_url_like(text) or "://" in text or text.startswith("data:"):
         raise refusal("Send it as a file; this page fetches no addresses.")

@@ -1,0 +1,102 @@
+"""Gradio's inputs, made to trust nothing: they hand on where an uploaded file lies, and decode none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio_client.utils import is_http_url_like
+
+from demo.parts.refusals import refusal
+from demo.safety.uploads import Upload
+
+PICTURES = [".jpg", ".jpeg", ".png", ".webp", ".bmp"]
+VIDEOS = [".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif"]
+
+
+class _OnlyUploads:
+    """Refuses addresses before Gradio fetches them, which would ask an outside name server, and ``data:`` URLs."""
+
+    async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
+        _refuse_addresses(url_or_file_path)
+        return await super().async_move_resource_to_block_cache(url_or_file_path)  # type: ignore[misc,no-any-return]
+
+    def move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
+        _refuse_addresses(url_or_file_path)
+        return super().move_resource_to_block_cache(url_or_file_path)  # type: ignore[misc,no-any-return]
+
+from gradio.events import Dependency
+
+class PictureInput(gr.Image):
+    """A picture; ``preprocess`` gives an ``Upload`` or None."""
+
+    is_template = True
+
+    def preprocess(self, payload: Any) -> Any:
+        """The upload that a message names."""
+        return None if payload is None else _upload(payload)
+
+    async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
+        """Whatever is no address."""
+        _refuse_addresses(url_or_file_path)
+        return await super().async_move_resource_to_block_cache(url_or_file_path)
+    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
+    from gradio.blocks import Block
+    if TYPE_CHECKING:
+        from gradio.components import Timer
+        from gradio.components.base import Component
+
+
+class PicturesInput(gr.File):
+    """Several pictures; ``preprocess`` gives a list of ``Upload``."""
+
+    is_template = True
+
+    def preprocess(self, payload: Any) -> Any:
+        """The uploads that a message names."""
+        if payload is None:
+            return []
+        return [_upload(file) for file in getattr(payload, "root", [payload])]
+
+    async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
+        """Whatever is no address."""
+        _refuse_addresses(url_or_file_path)
+        return await super().async_move_resource_to_block_cache(url_or_file_path)
+    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
+    from gradio.blocks import Block
+    if TYPE_CHECKING:
+        from gradio.components import Timer
+        from gradio.components.base import Component
+
+
+class VideoInput(gr.Video):
+    """A video; ``preprocess`` gives an ``Upload`` or None. Nothing is converted: Gradio would start a program."""
+
+    is_template = True
+
+    def preprocess(self, payload: Any) -> Any:
+        """The upload that a message names."""
+        return None if payload is None else _upload(payload)
+
+    async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
+        """Whatever is no address."""
+        _refuse_addresses(url_or_file_path)
+        return await super().async_move_resource_to_block_cache(url_or_file_path)
+    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
+    from gradio.blocks import Block
+    if TYPE_CHECKING:
+        from gradio.components import Timer
+        from gradio.components.base import Component
+
+
+def _upload(file: Any) -> Upload:
+    if not file.path or (file.url or "").startswith("data:"):
+        raise refusal("Send it as a file.")
+    return Upload.of(file.path, file.orig_name)
+
+
+def _refuse_addresses(path: str | Path | None) -> None:
+    text = str(path or "")
+    if is_http_url_like(text) or "://" in text or text.startswith("data:"):
+        raise refusal("Send it as a file; this page fetches no addresses.")
