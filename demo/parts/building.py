@@ -31,7 +31,7 @@ def build_page(service: Service) -> gr.Blocks:
     with gr.Blocks(
         title=TITLE, analytics_enabled=False, delete_cache=(max(1, keep // 4), keep), fill_width=False
     ) as page:
-        gr.HTML(_HEAD)
+        gr.HTML(_HEAD, padding=False)
         with gr.Tabs():
             if service.finders:
                 with gr.Tab("Detect", id="detect"):

@@ -57,7 +57,7 @@ class ClassifyTab:
         with gr.Tabs():
             with gr.Tab("One picture", id="one"):
                 self._picture = PictureInput(
-                    sources=["upload", "clipboard"], label="Picture to name", elem_id="classify-picture", height=300,
+                    sources=["upload", "clipboard"], label="Picture to name", elem_id="classify-picture", elem_classes="pictured", height=300,
                     buttons=["fullscreen"], alt_text="The picture that you sent",
                 )  # fmt: skip
                 examples = sorted(str(path) for path in EXAMPLES.glob("digit-*.png"))
@@ -78,10 +78,10 @@ class ClassifyTab:
 
     def _build_results(self) -> None:
         self._label = gr.Label(num_top_classes=TOP, label="Most likely", elem_id="classify-label")
-        self._facts = gr.HTML(elem_id="classify-facts")
+        self._facts = gr.HTML(elem_id="classify-facts", padding=False)
         self._heat = gr.Image(
-            label="Where the network looked: the brighter, the more it speaks for the class", interactive=False,
-            buttons=["download", "fullscreen"], elem_id="classify-heat", height=340,
+            label="Where the network looked", interactive=False,
+            buttons=["download", "fullscreen"], elem_id="classify-heat", elem_classes="pictured", height=340,
             alt_text="Nothing yet: send a picture",
         )  # fmt: skip
         self._table = gr.Dataframe(

@@ -38,7 +38,7 @@ class CompareTab:
             with gr.Column(scale=1, min_width=280):
                 self._picture = PictureInput(
                     sources=["upload", "clipboard"], label="Picture for both models", height=240,
-                    elem_id="compare-picture", buttons=[], alt_text="The picture that you sent",
+                    elem_id="compare-picture", elem_classes="pictured", buttons=[], alt_text="The picture that you sent",
                 )  # fmt: skip
             with gr.Column(scale=1, min_width=280):
                 gr.Examples(sorted(map(str, EXAMPLES.glob("*.png"))), self._picture, label="To try")
@@ -56,9 +56,9 @@ class CompareTab:
                 self._names, value=self._first[number], label=f"{('Left', 'Right')[number]} model", filterable=False,
                 elem_id=f"compare-model-{number}",
             )  # fmt: skip
-            facts = gr.HTML(elem_id=f"compare-facts-{number}")
+            facts = gr.HTML(elem_id=f"compare-facts-{number}", padding=False)
             drawn = build_detection_picture(f"compare-drawn-{number}", 420)
-            counts = gr.HTML()
+            counts = gr.HTML(padding=False)
             label = gr.Label(num_top_classes=5, label="Most likely", visible=False, elem_id=f"compare-label-{number}")
         return {"found": gr.State(time_to_live=self.service.limits.keep), "model": model,
                 "shown": [facts, drawn, counts, label]}  # fmt: skip

@@ -57,7 +57,7 @@ class DetectTab:
         with gr.Tabs():
             with gr.Tab("One picture", id="one"):
                 self._picture = PictureInput(
-                    sources=["upload", "clipboard"], label="Picture to look at", elem_id="detect-picture", height=300,
+                    sources=["upload", "clipboard"], label="Picture to look at", elem_id="detect-picture", elem_classes="pictured", height=300,
                     buttons=["fullscreen"], alt_text="The picture that you sent",
                 )  # fmt: skip
                 examples = sorted(str(path) for path in EXAMPLES.glob("scene-*.png"))
@@ -81,7 +81,7 @@ class DetectTab:
                 f"JPEG, PNG, WebP, BMP up to {limits.file_bytes / 1e6:g} MB and {limits.pixels / 1e6:g} megapixels",
                 f"videos: {kinds}",
             ),
-            elem_classes="limits",
+            elem_classes="limits", padding=False,
         )
 
     def _build_results(self) -> None:
@@ -95,8 +95,8 @@ class DetectTab:
             label="All pictures; choose one to see it above", visible=False, columns=6, rows=1, height=150,
             allow_preview=False, object_fit="cover", elem_id="detect-gallery", buttons=[], interactive=False,
         )  # fmt: skip
-        self._facts = gr.HTML(elem_id="detect-facts")
-        self._counts = gr.HTML(elem_id="detect-counts")
+        self._facts = gr.HTML(elem_id="detect-facts", padding=False)
+        self._counts = gr.HTML(elem_id="detect-counts", padding=False)
         with gr.Group(elem_classes="controls"):
             self._threshold = gr.Slider(
                 0, 1, start_threshold(self.first), step=0.01, label="Least score", elem_id="detect-threshold",
@@ -112,8 +112,8 @@ class DetectTab:
                     own, label="Each class's own least score, as the model stores it", visible=own, elem_id="detect-own"
                 )
         with gr.Row():
-            self._save_picture = gr.DownloadButton("Picture", size="sm", elem_id="detect-save-picture")
-            self._save_json = gr.DownloadButton("Detections as JSON", size="sm", elem_id="detect-save-json")
+            self._save_picture = gr.DownloadButton("Save picture", size="sm", elem_id="detect-save-picture")
+            self._save_json = gr.DownloadButton("Save detections (JSON)", size="sm", elem_id="detect-save-json")
         with gr.Accordion("Table", open=True):
             self._table = gr.Dataframe(
                 headers=COLUMNS, datatype=["str", "number", "number", "number", "number", "number"], interactive=False,
@@ -359,6 +359,6 @@ def build_detection_picture(element: str, height: int) -> gr.Image:
         height: in pixels of the screen.
     """
     return gr.Image(
-        label="What was found", interactive=False, buttons=["download", "fullscreen"], elem_id=element, height=height,
+        label="What was found", interactive=False, buttons=["download", "fullscreen"], elem_id=element, elem_classes="pictured", height=height,
         alt_text="Nothing yet: send a picture",
     )  # fmt: skip
