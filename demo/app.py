@@ -22,7 +22,9 @@ EXAMPLES = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and serve the page until SIGTERM or Ctrl-C."""
-    return run_command(PageOptions, "demo.launching:serve_page", description=__doc__ or "", examples=EXAMPLES, argv=argv)
+    return run_command(
+        PageOptions, "demo.launching:serve_page", description=__doc__ or "", examples=EXAMPLES, argv=argv
+    )
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ def build_page(service: Service) -> gr.Blocks:
         service: models and limits.
     """
     keep = service.limits.keep
+    page: gr.Blocks
     with gr.Blocks(
         title=TITLE, analytics_enabled=False, delete_cache=(max(1, keep // 4), keep), fill_width=False
     ) as page:

@@ -15,7 +15,7 @@ from backbones.errors import InputError
 from backbones.images import Picture, resize
 from demo.model.classes import Classified
 from demo.parts.frames import short_video
-from demo.parts.inputs import PICTURES, PictureInput, PicturesInput, VideoInput
+from demo.parts.inputs import PICTURES, PicturesInput, VideoInput, picture_input
 from demo.parts.looking import classify_uploads
 from demo.parts.refusals import explained
 from demo.parts.service import EXAMPLES, MODEL_CALL, Service
@@ -56,10 +56,7 @@ class ClassifyTab:
         )  # fmt: skip
         with gr.Tabs():
             with gr.Tab("One picture", id="one"):
-                self._picture = PictureInput(
-                    sources=["upload", "clipboard"], label="Picture to name", elem_id="classify-picture", elem_classes="pictured", height=300,
-                    buttons=["fullscreen"], alt_text="The picture that you sent",
-                )  # fmt: skip
+                self._picture = picture_input("Picture to name", "classify-picture")
                 examples = sorted(str(path) for path in EXAMPLES.glob("digit-*.png"))
                 gr.Examples(examples, self._picture, label="Digits to try")
             with gr.Tab("Several", id="several"):
@@ -179,9 +176,7 @@ class ClassifyTab:
             if not rows:
                 raise InputError(f"{upload.name}: not a video that can be read")
             cut = f"only the first {self.service.limits.seconds:g} s" if video.cut else ""
-        facts = facts_html(
-            model, f"mean of {plural(len(rows), 'frame')}", duration(time.perf_counter() - begun), cut
-        )
+        facts = facts_html(model, f"mean of {plural(len(rows), 'frame')}", duration(time.perf_counter() - begun), cut)
         yield label_values(total / len(rows), classifier.classes), facts, gr.skip(), gr.update(value=rows, visible=True)
 
     def _draw(self, picture: Picture, answer: Classified, classes: Sequence[str], stem: str) -> Any:

@@ -9,7 +9,7 @@ import gradio as gr
 
 from demo.parts.classify_tab import label_values
 from demo.parts.detect_tab import build_detection_picture
-from demo.parts.inputs import PictureInput
+from demo.parts.inputs import picture_input
 from demo.parts.looking import classify_uploads, find_in_uploads
 from demo.parts.refusals import explained
 from demo.parts.service import EXAMPLES, MODEL_CALL, VIEW_CALL, Service
@@ -36,10 +36,7 @@ class CompareTab:
         """Lay it out and connect it."""
         with gr.Row():
             with gr.Column(scale=1, min_width=280):
-                self._picture = PictureInput(
-                    sources=["upload", "clipboard"], label="Picture for both models", height=240,
-                    elem_id="compare-picture", elem_classes="pictured", buttons=[], alt_text="The picture that you sent",
-                )  # fmt: skip
+                self._picture = picture_input("Picture for both models", "compare-picture")
             with gr.Column(scale=1, min_width=280):
                 gr.Examples(sorted(map(str, EXAMPLES.glob("*.png"))), self._picture, label="To try")
                 self._threshold = gr.Slider(

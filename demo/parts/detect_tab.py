@@ -13,7 +13,7 @@ from backbones.errors import InputError, did_you_mean
 from backbones.images import Picture
 from demo.model.objects import ObjectFinder, start_threshold
 from demo.parts.frames import short_video
-from demo.parts.inputs import PICTURES, VIDEOS, PictureInput, PicturesInput, VideoInput
+from demo.parts.inputs import PICTURES, VIDEOS, PicturesInput, VideoInput, picture_input
 from demo.parts.looking import find_in_uploads
 from demo.parts.refusals import explained
 from demo.parts.service import EXAMPLES, MODEL_CALL, VIEW_CALL, Service
@@ -56,10 +56,7 @@ class DetectTab:
         )
         with gr.Tabs():
             with gr.Tab("One picture", id="one"):
-                self._picture = PictureInput(
-                    sources=["upload", "clipboard"], label="Picture to look at", elem_id="detect-picture", elem_classes="pictured", height=300,
-                    buttons=["fullscreen"], alt_text="The picture that you sent",
-                )  # fmt: skip
+                self._picture = picture_input("Picture to look at", "detect-picture")
                 examples = sorted(str(path) for path in EXAMPLES.glob("scene-*.png"))
                 gr.Examples(examples, self._picture, label="Digit scenes to try")
             with gr.Tab("Several", id="several"):
@@ -81,7 +78,8 @@ class DetectTab:
                 f"JPEG, PNG, WebP, BMP up to {limits.file_bytes / 1e6:g} MB and {limits.pixels / 1e6:g} megapixels",
                 f"videos: {kinds}",
             ),
-            elem_classes="limits", padding=False,
+            elem_classes="limits",
+            padding=False,
         )
 
     def _build_results(self) -> None:
@@ -289,7 +287,15 @@ class DetectTab:
     def _frame(self, drawn: Picture, found: Detections, finder: ObjectFinder, place: str) -> tuple[Any, ...]:
         image = gr.update(value=self.service.files.picture(drawn, "frame"), visible=True)
         counts = counts_html(found, finder.classes)
-        return None, image, gr.update(visible=False), facts_html(finder.name, place), counts, [], gr.update(visible=False)
+        return (
+            None,
+            image,
+            gr.update(visible=False),
+            facts_html(finder.name, place),
+            counts,
+            [],
+            gr.update(visible=False),
+        )
 
     def _show(self, found: Found, number: int, chosen: Chosen, redraw: bool = True) -> tuple[Any, ...]:
         """What ``shown`` lists in ``_connect``, for picture ``number``."""
@@ -311,7 +317,11 @@ class DetectTab:
         )
         return (
             gr.update(value=drawn, visible=True, alt_text=spoken_summary(kept, found.classes, picture.sent.name)),
-            self._thumbnails(found, chosen) if several and redraw else gr.skip() if several else gr.update(visible=False),
+            self._thumbnails(found, chosen)
+            if several and redraw
+            else gr.skip()
+            if several
+            else gr.update(visible=False),
             facts_html(*facts),
             counts_html(kept, found.classes),
             table_rows(kept, found.classes),
@@ -359,6 +369,6 @@ def build_detection_picture(element: str, height: int) -> gr.Image:
         height: in pixels of the screen.
     """
     return gr.Image(
-        label="What was found", interactive=False, buttons=["download", "fullscreen"], elem_id=element, elem_classes="pictured", height=height,
-        alt_text="Nothing yet: send a picture",
+        label="What was found", interactive=False, buttons=["download", "fullscreen"], elem_id=element,
+        elem_classes="pictured", height=height, alt_text="Nothing yet: send a picture",
     )  # fmt: skip

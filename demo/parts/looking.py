@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from backbones.images import Picture
-from demo.model.classes import Classified, ClassFinder
+from demo.model.classes import ClassFinder, Classified
 from demo.model.objects import ObjectFinder
 from demo.safety.limits import Limits
 from demo.safety.uploads import Sent, Upload, read_uploads
