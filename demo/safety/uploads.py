@@ -63,7 +63,7 @@ def safe_name(name: str) -> str:
 
 
 def read_upload(upload: Upload, limits: Limits) -> Sent:
-    """The bytes of one upload; its head says that it is a picture of allowed size, nothing is decoded yet.
+    """The bytes of one upload; its head says that it is a picture of allowed size before anything is decoded.
 
     Raises:
         InputError: too large, or in another format.
@@ -75,15 +75,8 @@ def read_upload(upload: Upload, limits: Limits) -> Sent:
         data = upload.path.read_bytes()
     except OSError as error:
         raise InputError(f"{upload.name}: is no longer here; send it again") from error
-    try:
-        (height, width), _ = read_size(upload.path)
-    except InputError as error:
-        raise InputError(f"{upload.name}: not a JPEG, PNG, WebP or BMP picture that can be read") from error
-    if height * width > limits.pixels:
-        raise InputError(
-            f"{upload.name}: {width} × {height} pixels; at most {limits.pixels / 1e6:g} megapixels are taken"
-        )
-    return Sent(upload.name, data, (height, width))
+    size, _ = read_size(upload.path, max_pixels=limits.pixels, name=upload.name)
+    return Sent(upload.name, data, size)
 
 
 def read_uploads(uploads: Sequence[Upload], limits: Limits) -> list[Sent]:

@@ -33,7 +33,6 @@ def page(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> I
     arguments = ["--detector", models["detector"], models["masks"], "--classifier", models["classifier"]]
     with RunningPage([*arguments, "--max-upload", 2, "--max-pixels", 4], tmp_path_factory.mktemp("page")) as running:
         yield running
-    assert "Traceback" not in "".join(running.lines), "".join(running.lines)
 
 
 @pytest.fixture(scope="session")

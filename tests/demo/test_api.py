@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 from gradio_client import Client, handle_file
@@ -68,4 +67,3 @@ def test_only_two_endpoints_are_public(client: Client) -> None:
 def test_no_picture_is_said_so(page: RunningPage) -> None:
     for event, answer in (page.detect(None), page.call("classify", [None, "classifier"])):
         assert event == "error" and "give a picture" in str(answer)
-

