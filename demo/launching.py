@@ -61,7 +61,7 @@ def running_page(options: PageOptions) -> Iterator[str]:
         folder = stack.enter_context(temporary_folder())
         os.environ.update(_QUIET_LIBRARIES)  # read when Gradio is imported
         page = _build(offer, options, limits, ResultFiles(folder))
-        stack.callback(page.close)
+        stack.callback(page.close, verbose=False)
         stack.enter_context(swept(folder, limits.keep))
         port = _launch(page, options, limits, login_check(logins) if logins else None)
         _warn(options, logins is not None)

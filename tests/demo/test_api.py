@@ -47,7 +47,7 @@ def test_detect_gives_what_the_detector_predicts(
 def test_detect_filters_by_score_and_class(client: Client, picture: Path) -> None:
     some = client.predict(handle_file(picture), threshold=0.4, classes="dog, owl", api_name="/detect")
     assert {item["class"] for item in some["detections"]} == {"dog", "owl"}
-    with pytest.raises(Exception, match="knows no class &#x27;dug&#x27; .did you mean &#x27;dog"):
+    with pytest.raises(Exception, match=r"knows no class &#x27;dug&#x27; .did you mean &#x27;dog"):
         client.predict(handle_file(picture), classes="dug", api_name="/detect")
 
 
