@@ -10,6 +10,7 @@ import struct
 import threading
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -105,10 +106,8 @@ def test_a_body_without_a_length_is_cut_off(page: RunningPage, route: str) -> No
 
     headers = {"content-type": "multipart/form-data; boundary=x" if route == "upload" else "application/json"}
     url = f"{page.url}/gradio_api/{route}"
-    try:
+    with suppress(httpx.TransportError):  # the server may close the connection while the attacker still sends
         assert httpx.post(url, content=endless(), headers=headers, timeout=60).status_code in (400, 413)
-    except httpx.TransportError:
-        pass  # the server closed the connection while the attacker still sent
     assert all(path.stat().st_size < 2 * 2_000_000 for path in page.temporary_files())
     assert route == "upload" or sent < 90 * 2**20  # Gradio answers at the first byte too many, and drops the rest
     assert httpx.get(page.url).status_code == 200

@@ -59,13 +59,13 @@ def visit(browser: Any, page: RunningPage) -> Iterator[Open]:
             name = os.environ["PYTEST_CURRENT_TEST"].partition("::")[2].partition(" ")[0]
             context.pages[0].screenshot(path=Path(folder) / f"{name}-{number}.png", full_page=True)
         context.close()
-    assert len(hosts) <= 1 + len(contexts) and all(host.startswith("127.0.0.1:") for host in hosts), hosts
+    assert all(host.startswith("127.0.0.1:") for host in hosts - {""}), hosts  # data: and blob: name no host
     assert not failures
 
 
 def png(shade: int = 250) -> dict[str, Any]:
     stream = io.BytesIO()
-    Image.new("RGB", (120, 90), (shade,) * 3).save(stream, "PNG")
+    Image.new("RGB", (120, 80), (shade,) * 3).save(stream, "PNG")
     return {"name": f"shade-{shade}.png", "mimeType": "image/png", "buffer": stream.getvalue()}
 
 
@@ -135,7 +135,7 @@ def test_results_are_saved(visit: Open, tmp_path: Path) -> None:
     with tab.expect_download() as saved:
         tab.locator("#detect-save-picture").click()
     saved.value.save_as(tmp_path / "saved.png")
-    assert Image.open(tmp_path / "saved.png").size == (600, 450)
+    assert Image.open(tmp_path / "saved.png").size == (600, 400)
 
 
 def test_several_pictures_at_once(visit: Open) -> None:
@@ -177,7 +177,6 @@ def test_a_bad_file_is_explained(visit: Open) -> None:
     toast = tab.get_by_test_id("toast-body").first
     toast.wait_for()
     assert "not a JPEG, PNG, WEBP or BMP picture" in toast.inner_text() and "Traceback" not in toast.inner_text()
-    send(tab, "#detect-picture", png()) if tab.locator("#detect-picture input[type=file]").count() else None
 
 
 def test_a_video_is_looked_at(visit: Open, tmp_path: Path) -> None:
