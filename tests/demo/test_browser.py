@@ -93,7 +93,7 @@ def test_objects_are_found_and_filtered(visit: Open) -> None:
     tab = visit()
     send(tab, "#detect-picture", png())
     shown(tab, "3 objects")
-    assert tab.locator("#detect-counts li").all_inner_texts() == ["cat1", "dog1", "owl1"]
+    assert tab.locator("#detect-counts li").all_text_contents() == ["cat1", "dog1", "owl1"]
     assert tab.locator("#detect-drawn img").get_attribute("alt").startswith("shade-250.png with 3 objects marked: 1 of")
     first = drawn(tab)
     move(tab, "#detect-threshold", -12)  # 0.38
@@ -103,7 +103,7 @@ def test_objects_are_found_and_filtered(visit: Open) -> None:
     tab.get_by_role("option", name="cat").click()
     shown(tab, "2 objects")
     tab.keyboard.press("Escape")
-    assert tab.locator("#detect-counts li").all_inner_texts() == ["cat2"]
+    assert tab.locator("#detect-counts li").all_text_contents() == ["cat2"]
     move(tab, "#detect-threshold", 62)
     tab.locator("#detect-counts").get_by_text("Nothing at this threshold").wait_for()
 
