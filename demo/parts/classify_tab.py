@@ -66,7 +66,7 @@ class ClassifyTab:
                 )  # fmt: skip
             with gr.Tab("Video", id="video"):
                 self._video = VideoInput(
-                    sources=["upload"], label=f"Video, of which the first {limits.seconds:g} seconds are looked at",
+                    sources=["upload"], label=f"Video, first {limits.seconds:g} seconds",
                     elem_id="classify-video", height=300, buttons=[],
                 )  # fmt: skip
                 with gr.Row():
