@@ -6,16 +6,19 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from backbones.errors import InputError
 from backbones.running.progress import start_logging
-from demo.model.classes import open_class_finder
+from demo.model.classes import ClassFinder, open_class_finder
 from demo.model.finding_models import Offer, find_offer
-from demo.model.objects import open_finder
+from demo.model.objects import ObjectFinder, open_finder
 from demo.safety.limits import Limits
 from demo.safety.login import login_check, read_logins
 from demo.safety.temporary_files import swept, temporary_folder
@@ -28,6 +31,8 @@ logger = logging.getLogger("shortcut")
 
 LOOPBACK = ("127.0.0.1", "localhost")
 _QUIET_LIBRARIES = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+_IMPORTED_LATE = ("pandas", "matplotlib")
+"""By Gradio, where they are installed."""
 _VISITORS = 64
 """Whose results are held at once; the oldest go first."""
 
@@ -93,8 +98,25 @@ def _build(offer: Offer, options: PageOptions, limits: Limits, files: ResultFile
         from demo.parts.service import Service
     except ModuleNotFoundError as error:
         raise InputError(f"the page needs {error.name}: pip install 'shortcut-vision[demo]'") from error
+    _warm_up(finders, classifiers)
     named = {finder.name: finder for finder in finders}
     return build_page(Service(named, {classifier.name: classifier for classifier in classifiers}, limits, files))
+
+
+def _warm_up(finders: Sequence[ObjectFinder], classifiers: Sequence[ClassFinder]) -> None:
+    """What engines and Gradio put off until the first request, which would keep the first visitor waiting.
+
+    Raises:
+        InputError: a model does not answer.
+    """
+    blank = np.zeros((128, 128, 3), np.uint8)
+    for finder in finders:
+        finder.find([blank])
+    for classifier in classifiers:
+        classifier.classify([blank])
+    for module in _IMPORTED_LATE:
+        with suppress(ImportError):
+            import_module(module)
 
 
 def _launch(page: Any, options: PageOptions, limits: Limits, login: Any) -> int:
