@@ -31,7 +31,7 @@ logger = logging.getLogger("shortcut")
 
 LOOPBACK = ("127.0.0.1", "localhost")
 _QUIET_LIBRARIES = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
-_IMPORTED_LATE = ("pandas", "matplotlib")
+_IMPORTED_LATE = ("pandas", "pyarrow", "matplotlib.pyplot")
 """By Gradio, where they are installed."""
 _VISITORS = 64
 """Whose results are held at once; the oldest go first."""
