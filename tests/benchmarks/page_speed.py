@@ -37,7 +37,7 @@ def scene(number: int) -> dict[str, Any]:
     return {"name": f"scene-{number}.png", "mimeType": "image/png", "buffer": stream.getvalue()}
 
 
-def visit(browser: Any, url: str, number: int) -> tuple[float, float]:
+def visit(browser: Any, url: str, file: dict[str, Any]) -> tuple[float, float]:
     """Seconds until the first result, and until it is drawn again after a move of the threshold."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     tab = context.new_page()
@@ -45,7 +45,7 @@ def visit(browser: Any, url: str, number: int) -> tuple[float, float]:
     tab.wait_for_selector("#detect-picture input[type=file]", state="attached")
     tab.wait_for_timeout(1000)  # the page's own scripts have loaded
     begun = time.perf_counter()
-    tab.set_input_files("#detect-picture input[type=file]", [scene(number)])
+    tab.set_input_files("#detect-picture input[type=file]", [file])
     complete = (
         "() => { const i = document.querySelector('#detect-drawn img'); return i && i.complete && i.naturalWidth }"
     )
@@ -81,12 +81,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--output", default="results/page_speed.json")
     options = parser.parse_args()
+    files = [scene(number) for number in range(options.rounds)]
     with (
         tempfile.TemporaryDirectory() as folder,
         RunningPage(["--detector", options.model], Path(folder)) as page,
         browsing() as browser,
     ):
-        pairs = [visit(browser, page.url, number) for number in range(options.rounds)]
+        pairs = [visit(browser, page.url, file) for file in files]
     results = {
         "first_result_s": spread([first for first, _ in pairs]),
         "threshold_moved_s": spread([again for _, again in pairs]),
