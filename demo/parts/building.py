@@ -16,7 +16,7 @@ _HEAD = """
     stroke="currentColor" stroke-width="3" stroke-linejoin="round"/><path class="arc" d="M7 26C9-5 39-5 41 26"
     fill="none" stroke-width="3" stroke-linecap="round"/></svg>
   <div><h1>Shortcut</h1><p>Residual networks that name pictures and find objects in them. Send a picture, or take an
-  example: the answer comes at once. Nothing that you send leaves this server, and all of it is deleted soon.</p></div>
+  example: the answer comes at once. Whatever you send is deleted soon.</p></div>
 </header>
 """
 
