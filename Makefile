@@ -1,7 +1,7 @@
 # One file of short commands. `make help` lists them; everything runs inside .venv, which `make setup` builds.
 PYTHON ?= python3
 VENV ?= .venv
-EXTRAS ?= train,export,fast,video,serve,bulk,dev
+EXTRAS ?= train,export,fast,video,serve,demo,bulk,dev
 BIN := $(VENV)/bin
 comma := ,
 STAMP := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))

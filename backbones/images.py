@@ -105,20 +105,34 @@ def _explained(name: str, formats: tuple[str, ...] = FORMATS) -> Iterator[None]:
         raise InputError(f"{name}: cannot be decoded ({error})") from error
 
 
-def read_size(path: str | Path) -> tuple[Size, Size]:
-    """The (height, width) that ``read_image`` will give, and the one stored in the file, without decoding it.
+def read_size(path: str | Path, *, max_pixels: int | None = None, name: str | None = None) -> tuple[Size, Size]:
+    """The (height, width) that ``read_image`` will give, and the one stored in the file.
+
+    Only a PNG without EXIF ahead of its pixels is decoded for it.
+
+    Args:
+        path: the file.
+        max_pixels: a limit that is checked before anything is decoded.
+        name: how errors call the picture; by default its path.
 
     Raises:
-        InputError: no such file, or not a picture.
+        InputError: no such file, not a picture, or larger than the limit.
     """
+    name = name or str(path)
     try:
         with Image.open(path, formats=FORMATS) as image:
+            if max_pixels is not None:
+                _check_size(image, max_pixels, name)
             width, height = image.size
             turned = image.getexif().get(0x0112) in (5, 6, 7, 8)
+    except InputError:
+        raise
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} picture") from error
+        raise InputError(f"{name}: no such file") from error
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{name}: more pixels than are read ({error})") from error
+    except (OSError, ValueError, SyntaxError) as error:
+        raise InputError(f"{name}: not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} picture") from error
     return ((width, height) if turned else (height, width)), (height, width)
 
 

@@ -86,6 +86,7 @@ def imported_by(code: str) -> set[str]:
         "detection", "detection.framing", "detection.settings", "detection.detections", "detection.drawing",
         "detection.training.options", "detection.segmentation.framing", "detection.segmentation.command",
         "deploy", "deploy.runtimes", "deploy.models", "deploy.runtimes.detector",
+        "demo", "demo.launching", "demo.parts.building",
     ],
 )  # fmt: skip
 def test_light_modules_import_no_torch(module: str) -> None:

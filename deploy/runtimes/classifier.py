@@ -36,10 +36,14 @@ class ClassifierRuntime:
         """
         framed = [frame_for_classifier(read_image(image), self.convention) for image in images]
         parts = [self.logits(np.stack(framed[i : i + batch_size])) for i in range(0, len(framed), batch_size)]
-        logits = np.concatenate(parts)
-        shifted = np.exp(logits - logits.max(1, keepdims=True))
-        return np.asarray(shifted / shifted.sum(1, keepdims=True), np.float32)
+        return probabilities(np.concatenate(parts))
 
     def logits(self, images: Picture) -> NDArray[Any]:
         """One batch [B, H, W, 3] uint8 -> [B, K]."""
         return self.session.run({"images": images})["logits"]
+
+
+def probabilities(logits: NDArray[Any]) -> NDArray[np.float32]:
+    """Logits [N, K] -> softmax over K."""
+    shifted = np.exp(logits - logits.max(1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(1, keepdims=True), np.float32)

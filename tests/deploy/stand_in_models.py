@@ -20,8 +20,8 @@ CELLS = 14
 CLASSES = ("cat", "dog", "owl")
 
 
-def write_classifier(path: Path) -> Path:
-    """Logits are three fixed mixtures of the mean colour."""
+def write_classifier(path: Path, activation_map: bool = False) -> Path:
+    """Logits are three fixed mixtures of the mean colour; the activation map is brightness."""
     weights = np.array([[0.05, -0.02, 0.01], [-0.03, 0.04, 0.02], [0.02, 0.01, -0.05]], np.float32)
     nodes = [
         helper.make_node("Cast", ["images"], ["pixels"], to=TensorProto.FLOAT),
@@ -29,9 +29,14 @@ def write_classifier(path: Path) -> Path:
         helper.make_node("MatMul", ["colour", "weights"], ["logits"]),
     ]
     outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", 3])]
+    if activation_map:
+        nodes.append(helper.make_node("ReduceMean", ["pixels", "channel"], ["activation_map"], keepdims=0))
+        outputs.append(helper.make_tensor_value_info("activation_map", TensorProto.FLOAT, ["B", "h", "w"]))
     convention = InputConvention((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), size=(24, 24), resize=28)
     about = {"task": "classification", "architecture": {"backbone": "resnet20"}, "input": convention.to_dict()}
     constants = {"axes": np.array([1, 2]), "weights": weights}
+    if activation_map:
+        constants["channel"] = np.array([3])
     return _write(path, nodes, constants, ["images"], outputs, about)
 
 

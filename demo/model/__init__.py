@@ -1,0 +1,1 @@
+"""Models as the page asks them, wherever they run. No Gradio here."""

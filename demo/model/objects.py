@@ -1,0 +1,92 @@
+"""Detectors as the page asks them: numpy detections of pictures, whatever runs behind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from backbones.errors import InputError
+from backbones.images import Picture
+from demo.model.servers import asked, read_address
+from detection.detections import Detections
+from detection.prediction.running import Predictor
+from detection.prediction.thresholds import DEFAULT
+
+if TYPE_CHECKING:
+    from deploy.serving.connection import Client
+
+
+class ObjectFinder(Protocol):
+    """Something that finds objects.
+
+    Attributes:
+        name: for people.
+        classes: names by label.
+        thresholds: the least score of each class that the model stores; empty if it stores none.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    thresholds: tuple[float, ...]
+
+    def find(self, pictures: Sequence[Picture]) -> list[Detections]:
+        """All detections of each picture [H, W, 3], in its pixels, as numpy.
+
+        Raises:
+            InputError: there is no answer; the message says why.
+        """
+        ...
+
+
+class LocalFinder:
+    """A trained detector, or a runtime.
+
+    Args:
+        name: for people.
+        detector: from ``deploy.models.open_detector``.
+    """
+
+    def __init__(self, name: str, detector: Predictor) -> None:
+        self.name, self._detector = name, detector
+        self.classes = detector.classes
+        stored = detector.settings.score_thresholds
+        self.thresholds = stored if len(stored) == len(self.classes) else ()
+
+    def find(self, pictures: Sequence[Picture]) -> list[Detections]:
+        found = dict(self._detector.predict_each(pictures, batch_size=4))
+        return [found[number] for number in range(len(pictures))]
+
+
+class ServedFinder:
+    """A detector behind a server's address; it states no thresholds."""
+
+    thresholds: tuple[float, ...] = ()
+
+    def __init__(self, name: str, client: Client) -> None:
+        self.name, self._client = name, client
+        self.classes = asked(client.classes)
+
+    def find(self, pictures: Sequence[Picture]) -> list[Detections]:
+        return asked(lambda: self._client.detect(pictures))
+
+
+def open_finder(source: str, name: str, device: str = "cpu", engine: str | None = None) -> ObjectFinder:
+    """A detector from a file, a published name, or a server's address.
+
+    Raises:
+        InputError: it cannot be opened, or is no detector.
+    """
+    address = read_address(source)
+    if address is not None:
+        client = address.connect()
+        if not asked(client.finds_objects):
+            raise InputError(f"{source}: is a classifier; give it by --classifier")
+        return ServedFinder(name, client)
+    from deploy.models import open_detector
+
+    return LocalFinder(name, open_detector(source, device, engine=engine))
+
+
+def start_threshold(finder: ObjectFinder) -> float:
+    """Where the slider stands at first: the mean of the model's own thresholds, or 0.5."""
+    return round(sum(finder.thresholds) / len(finder.thresholds), 2) if finder.thresholds else DEFAULT

@@ -1,0 +1,1 @@
+"""What visitors see of a result: pictures, tables, files. No Gradio here."""
