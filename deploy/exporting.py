@@ -150,11 +150,12 @@ def _make(
 def _judge(
     kind: Exportable, precision: str, pictures: list[Picture], data: LabelledData | None, draft: Path
 ) -> tuple[Verification, Marks | None]:
-    """Compare with the trained model in every engine that runs the precision, and on labelled data in the first."""
+    """Compare with the trained model in every engine that runs the precision; the marks are the worst engine's."""
     runtimes = [load_runtime(draft, engine=name) for name in VERIFIED_BY[precision] if find_spec(name)]
     verification = together([kind.verify(runtime, pictures, GATES[precision]) for runtime in runtimes])
-    marks = data.compare(runtimes[0]) if data is not None and runtimes else None
-    return verification, marks
+    if data is None or not runtimes:
+        return verification, None
+    return verification, max((data.compare(runtime) for runtime in runtimes), key=lambda marks: marks.loss)
 
 
 def _passed(precision: str, verification: Verification, marks: Marks | None) -> bool:

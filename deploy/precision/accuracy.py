@@ -37,11 +37,13 @@ class Marks:
     """One mark of the trained model and of the exported file, in per cent.
 
     Attributes:
+        engine: that ran the file, with its version.
         metric: ``AP``, ``top-1 accuracy`` or ``mIoU``.
         trained, exported: its values.
         images: how many were looked at.
     """
 
+    engine: str
     metric: str
     trained: float
     exported: float
@@ -54,7 +56,8 @@ class Marks:
 
     def __str__(self) -> str:
         return (
-            f"{self.metric} {self.exported:.2f} against {self.trained:.2f} of the trained model on {self.images} images"
+            f"{self.metric} {self.exported:.2f} in {self.engine} against {self.trained:.2f} of the trained model"
+            f" on {self.images} images"
         )
 
 
@@ -103,7 +106,7 @@ class LabelledData:
         """Mark the exported model, and once the trained one."""
         if self._trained is None:
             self._trained = self._mark(self._model)
-        return Marks(self.metric, self._trained, self._mark(runtime), len(self))
+        return Marks(runtime.session.engine, self.metric, self._trained, self._mark(runtime), len(self))
 
 
 def _top1(model: Classifier | ClassifierRuntime, data: Any) -> float:

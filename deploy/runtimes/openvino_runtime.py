@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,16 @@ from deploy.runtimes.session import shapes_of
 
 HINTS = {"bf16": "bf16"}
 """Without a hint OpenVINO computes in bf16 wherever the processor can; so what the file does not ask for is fp32."""
+
+
+@functools.cache
+def _core() -> openvino.Core:
+    """One for the process, never freed.
+
+    Its plugin for processors gives the thread a signal stack of its own and, freed, unmaps it; of two such stacks the
+    second then restores the first, which is gone, and the next signal with a Python handler ends the process.
+    """
+    return openvino.Core()
 
 
 class OpenVinoSession:
@@ -35,7 +46,7 @@ class OpenVinoSession:
     def __init__(self, path: Path, threads: int | None = None) -> None:
         if not path.is_file():
             raise InputError(f"{path}: no such file")
-        core = openvino.Core()
+        core = _core()
         try:
             model = core.read_model(path)
         except Exception as error:  # OpenVINO raises plain RuntimeErrors of many lines

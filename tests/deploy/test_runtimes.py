@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,6 +21,8 @@ from deploy.runtimes.detector import DetectorRuntime
 from deploy.runtimes.engines import choose_engine
 from detection.agreement import agreement
 from detection.data.digits import compose_scene
+from tests.conftest import ROOT
+from tests.deploy.stand_in_models import write_classifier
 from tests.deploy.test_export import exported, exported_classifier
 
 __all__ = ["exported", "exported_classifier"]
@@ -95,3 +99,18 @@ def test_shapes_that_a_file_does_not_take_are_one_line(exported: Path, engine: s
     runtime = load_runtime(exported / "model.onnx", 1, engine)
     with pytest.raises(InputError, match=r"refuses images \[2, 64, 64, 4\], sizes \[2, 2\]"):
         runtime.session.run({"images": np.zeros((2, 64, 64, 4), np.uint8), "sizes": np.full((2, 2), 64)})
+
+
+def test_a_signal_after_several_sessions_ends_nothing(tmp_path: Path) -> None:
+    model = write_classifier(tmp_path / "model.onnx")
+    code = (
+        "import faulthandler, gc, signal, subprocess\nimport numpy as np\nfrom deploy import load_runtime\n"
+        "faulthandler.enable()  # handlers get a signal stack\n"
+        "signal.signal(signal.SIGCHLD, lambda *_: None)\n"
+        f"first = load_runtime({str(model)!r}, engine='openvino')\n"
+        f"second = load_runtime({str(model)!r}, engine='openvino')\n"
+        "first.predict([np.zeros((30, 30, 3), np.uint8)])\n"
+        "del first; gc.collect()\ndel second; gc.collect()\n"
+        "subprocess.run(['true'])\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
