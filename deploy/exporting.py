@@ -159,10 +159,10 @@ def _judge(
 
 
 def _passed(precision: str, verification: Verification, marks: Marks | None) -> bool:
-    """Labelled data decides where there is some, but never against fp32's and fp16's agreement."""
+    """Labelled data decides where there is some, but never against fp32's agreement."""
     if verification.passed is None:
         return True
-    if marks is None or precision in ("fp32", "fp16"):
+    if marks is None or precision == "fp32":
         return verification.passed and (marks is None or marks.loss <= GATES[precision].loss)
     return marks.loss <= GATES[precision].loss
 
