@@ -117,7 +117,6 @@ def _open_trained(model: str, threads: int | None) -> Any:
 
     if threads:
         torch.set_num_threads(threads)
-    torch.set_grad_enabled(False)
     if is_segmenter(model):
         from detection.segmentation.building import load_segmenter
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from backbones import build_backbone, save_weights
 from backbones.complexity import count_multiply_adds
@@ -134,6 +135,7 @@ def test_models_are_compared_in_one_run(classifier: Path, tmp_path: Path, capsys
     )  # fmt: skip
     measured = benchmark(options)
     names = [item.subject.name for item in measured]
+    assert torch.is_grad_enabled()  # whoever else lives in the process may be training
     assert names == ["c.safetensors torch", "c.onnx onnxruntime"] * 2
     assert [item.timing.batch for item in measured] == [1, 1, 3, 3]
     for item in measured:
