@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Write the tables in README.md from the measured numbers in results/*.json: ``python results/tables.py [--check]``."""
+"""Write tables of README.md and docs/deploy.md from results/*.json: ``python results/tables.py [--check]``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 README = HERE.parent / "README.md"
+DEPLOY = HERE.parent / "docs" / "deploy.md"
 DIGITS_TARGET = 98.5
 
 
@@ -139,13 +140,44 @@ def not_run_table() -> list[str]:
     return rows + [f"| {item['what']} | `{item['command']}` |" for item in load("not_run")["items"]]
 
 
+def exports_table() -> list[str]:
+    """What each precision costs in each engine."""
+    measured = load("exported_accuracy")
+    rows = ["| model | precision | the trained model | OpenVINO | ONNX Runtime | note |", "|---|---|---|---|---|---|"]
+    for model, precisions in measured["results"].items():
+        for precision, found in precisions.items():
+            marks = found.get("marks", {})
+            seen = [mark for mark in marks.values() if "metric" in mark]
+            trained = f"{seen[0]['metric']} {seen[0]['trained']:.2f}" if seen else ""
+            engines = " | ".join(_mark(marks.get(engine, {})) for engine in ("openvino", "onnxruntime"))
+            rows.append(f"| {model} | {precision} | {trained} | {engines} | {_note(found)} |")
+    return [*rows, "", f"In per cent. {machine(measured)}"]
+
+
+def _mark(mark: dict[str, Any]) -> str:
+    if "exported" not in mark:
+        return ""
+    return f"{mark['exported']:.2f}" + ("" if mark["met"] else f" (missed: {mark['allowed']} points allowed)")
+
+
+def _note(found: dict[str, Any]) -> str:
+    if "refused" in found:
+        return "refused by the gate: " + found["refused"].partition(": ")[2].partition(": ")[2]
+    left = found.get("quantisation", {}).get("left", ())
+    notes = [f"{found['agree']} of {found['counted']} detections agree"] if "counted" in found else []
+    notes += [f"logits within {found['logits']:.1e}"] if "logits" in found else []
+    notes += [f"{len(left)} of {found['quantisation']['layers']} layers left in fp32"] if left else []
+    return ", ".join(notes)
+
+
 def machine(result: dict[str, Any]) -> str:
     environment = result["environment"]
     versions = environment["versions"]
     return f"{environment['processor']}, torch {versions['torch']}, {result['date']}."
 
 
-TABLES: dict[str, Callable[[], list[str]]] = {
+Tables = dict[str, Callable[[], list[str]]]
+TABLES: Tables = {
     "digits": digits_table,
     "photographs": photographs_table,
     "detectors": detectors_table,
@@ -156,22 +188,27 @@ TABLES: dict[str, Callable[[], list[str]]] = {
 }
 
 
-def filled(text: str) -> str:
-    """README's text with every table made anew."""
-    for name, table in TABLES.items():
+DEPLOY_TABLES: Tables = {"exports": exports_table}
+
+
+def filled(text: str, tables: Tables) -> str:
+    """A page's text with every table made anew."""
+    for name, table in tables.items():
         pattern = re.compile(rf"(<!-- table {name} -->\n).*?(<!-- end -->)", re.DOTALL)
         if not pattern.search(text):
-            raise SystemExit(f"README.md has no place for the table {name}")
+            raise SystemExit(f"no page has a place for the table {name}")
         body = "\n".join(table())
         text = pattern.sub(lambda match, body=body: f"{match[1]}{body}\n{match[2]}", text)
     return text
 
 
 def main() -> int:
-    text = README.read_text(encoding="utf-8")
-    if "--check" in sys.argv:
-        return 0 if filled(text) == text else 1
-    README.write_text(filled(text), encoding="utf-8")
+    for page, tables in ((README, TABLES), (DEPLOY, DEPLOY_TABLES)):
+        text = page.read_text(encoding="utf-8")
+        if "--check" not in sys.argv:
+            page.write_text(filled(text, tables), encoding="utf-8")
+        elif filled(text, tables) != text:
+            return 1
     return 0
 
 
