@@ -156,6 +156,24 @@ def exports_table() -> list[str]:
     return [*rows, "", f"In per cent. {machine(measured)}"]
 
 
+def deployed_speed_table() -> list[str]:
+    """Exported classifiers against torch's eager fp32."""
+    measured = load("deploy_speed_cpu")
+    rows = ["| ResNet-50, 224 pixels | batch | p50, ms | times eager fp32 | top-1 of 60 |", "|---|---|---|---|---|"]
+    for found in measured["results"]["classification"]:
+        engine = found["name"].rpartition(" ")[2]
+        ratio = next(iter(found["times_faster"].values()))
+        target = (
+            "" if found["target"] is None else f", target {found['target']} {'' if found['met'] else 'not '}reached"
+        )
+        rows.append(
+            f"| {found['precision']}, {engine} | {found['batch']} | {found['p50']:.1f} "
+            f"| {ratio['median']:.1f} ({ratio['min']:.1f} to {ratio['max']:.1f}){target} "
+            f"| {found['accuracy']['top1']:.1%} |"
+        )
+    return [*rows, "", f"Two threads, interleaved. {machine(measured)}"]
+
+
 def _mark(mark: dict[str, Any]) -> str:
     if "exported" not in mark:
         return ""
@@ -190,7 +208,7 @@ TABLES: Tables = {
 }
 
 
-DEPLOY_TABLES: Tables = {"exports": exports_table}
+DEPLOY_TABLES: Tables = {"exports": exports_table, "deployed-speed": deployed_speed_table}
 
 
 def filled(text: str, tables: Tables) -> str:

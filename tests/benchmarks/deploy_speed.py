@@ -33,6 +33,7 @@ import torch
 
 from backbones.classifier import load_classifier
 from backbones.errors import InputError
+from backbones.framing import frame_for_classifier
 from backbones.images import SUFFIXES, Picture, read_image, resize
 from backbones.running.measurement import write_measurement
 from deploy.benchmarking.peak import WORK, limited_threads, matrix_product
@@ -197,7 +198,10 @@ def top1(subject: Subject, folder: Path) -> float:
     names = [line.split()[0] for line in lines]
     pictures = sorted(path for path in folder.glob("*/*") if path.suffix.lower() in SUFFIXES)
     wanted = np.array([names.index(path.parent.name) for path in pictures])
-    return round(float((subject.model.predict(pictures).argmax(1) == wanted).mean()), 4)
+    model = subject.model
+    framed = (np.stack([frame_for_classifier(read_image(path), model.convention)]) for path in pictures)
+    best = np.concatenate([model.logits(image).argmax(1) for image in framed])
+    return round(float((best == wanted).mean()), 4)
 
 
 def agreements(subjects: Sequence[Subject], options: argparse.Namespace) -> dict[str, Result]:
