@@ -136,7 +136,7 @@ class ExportableDetector:
 
     def _compare(self, runtime: Runtime, pictures: Sequence[Picture], gate: Gate) -> Verification:
         assert isinstance(runtime, DetectorRuntime)
-        return verify_detector(self.model, runtime, pictures, gate=gate)
+        return verify_detector(self.model, runtime, pictures, gate)
 
 
 class ExportableSegmenter:

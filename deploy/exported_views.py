@@ -19,7 +19,7 @@ from deploy.graphs import detector_graph, pixels_first
 from deploy.precision.calibration import Feed
 from deploy.runtimes import Runtime
 from deploy.runtimes.views import ViewsRuntime, input_names
-from deploy.verification import BATCHES, Pair, Verification, compare_detections, padded_batch
+from deploy.verification import Pair, Verification, compare_detections, padded_batch, rounds
 from detection.detector import Detector
 from detection.improvements.framed_views import ViewSettings, input_at
 from detection.improvements.improved_detector import ImprovedDetector
@@ -78,12 +78,14 @@ class ExportableViews(ExportableDetector):
 
     def _compare(self, runtime: Runtime, pictures: Sequence[Picture], gate: Gate) -> Verification:
         assert isinstance(runtime, ViewsRuntime)
-        pairs = []
-        for number, scale in BATCHES:
-            images, sizes = self._batches([pictures[index % len(pictures)] for index in range(number)], scale)
-            ours, theirs = self.improved.detect_arrays(images, sizes), runtime.detect_views(images, sizes)
-            pairs.append(Pair(images[0], sizes[0], ours, theirs))
-        return compare_detections(runtime.session.engine, pairs, gate)
+
+        def pairs() -> Iterator[Pair]:
+            for scale, chosen in rounds(pictures):
+                images, sizes = self._batches(chosen, scale)
+                ours, theirs = self.improved.detect_arrays(images, sizes), runtime.detect_views(images, sizes)
+                yield Pair(images[0], sizes[0], ours, theirs)
+
+        return compare_detections(runtime.session.engine, pairs(), gate)
 
     def _batches(self, pictures: Sequence[Picture], scale: float) -> tuple[list[Picture], list[np.ndarray]]:
         """The same pictures at each size, in padded batches."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -92,7 +93,6 @@ def verify_detector(
     detector: Detector,
     runtime: DetectorRuntime,
     pictures: Sequence[Picture],
-    rounds: int = 1,
     gate: Gate = GATES["fp32"],
 ) -> Verification:
     """Compare detections, pictures of different sizes sharing padded batches.
@@ -100,18 +100,20 @@ def verify_detector(
     Args:
         detector: the trained one.
         runtime: the exported one.
-        pictures: real ones.
-        rounds: batches of each kind; later ones begin where the one before ended.
+        pictures: real ones; each is looked at.
         gate: what is allowed.
 
     Raises:
         InputError: nothing is detected, so there is nothing to compare.
     """
-    pairs = []
-    for _, images, sizes in mixed_batches(pictures, detector.settings.input, rounds):
-        ours, theirs = (model.detect_arrays(images, sizes) for model in (detector, runtime))
-        pairs.append(Pair(images, sizes, ours, theirs))
-    return compare_detections(runtime.session.engine, pairs, gate)
+
+    def pairs() -> Iterator[Pair]:
+        for scale, chosen in rounds(pictures):
+            images, sizes = padded_batch(chosen, detector.settings.input, scale)
+            ours, theirs = (model.detect_arrays(images, sizes) for model in (detector, runtime))
+            yield Pair(images, sizes, ours, theirs)
+
+    return compare_detections(runtime.session.engine, pairs(), gate)
 
 
 @dataclass(frozen=True)
@@ -152,14 +154,15 @@ def verify_segmenter(
 ) -> Verification:
     """Compare labels, pixel by pixel, and their probabilities. Arguments as for ``verify_detector``."""
     checks = []
-    for batch, images, sizes in mixed_batches(pictures, segmenter.settings.input):
+    for scale, chosen in rounds(pictures):
+        images, sizes = padded_batch(chosen, segmenter.settings.input, scale)
         ours, theirs = (model.segment_arrays(images, sizes) for model in (segmenter, runtime))
         inside = np.zeros(images.shape[:3], bool)
         for row, (height, width) in enumerate(sizes.tolist()):
             inside[row, :height, :width] = True
         same = (ours.labels == theirs.labels) & inside
         apart = {"scores": float(abs(ours.scores - theirs.scores)[same].max(initial=0))}
-        checks.append(_check(runtime, batch, images, int(inside.sum()), int(same.sum()), apart))
+        checks.append(_check(runtime, len(chosen), images, int(inside.sum()), int(same.sum()), apart))
     rate = sum(check.met for check in checks) / sum(check.counted for check in checks)
     summary = f"{rate:.3%} of pixels agree (at least {gate.pixels:.1%} needed)"
     return Verification(tuple(checks), rate >= gate.pixels, summary)
@@ -209,13 +212,12 @@ def classifier_batches(classifier: Classifier, pictures: Sequence[Picture]) -> I
         yield batch, np.stack([resize(pictures[number % len(pictures)], size) for number in range(batch)])
 
 
-def mixed_batches(
-    pictures: Sequence[Picture], settings: InputSettings, rounds: int = 1
-) -> Iterator[tuple[int, Picture, np.ndarray]]:
-    """(pictures at once, padded batch, valid sizes) at each of ``BATCHES``, different sizes sharing a batch."""
-    for number, (batch, scale) in itertools.product(range(rounds), BATCHES):
-        chosen = [pictures[(number * batch + index) % len(pictures)] for index in range(batch)]
-        yield batch, *padded_batch(chosen, settings, scale)
+def rounds(pictures: Sequence[Picture]) -> Iterator[tuple[float, list[Picture]]]:
+    """(multiple of the model's own size, pictures of one batch), ``BATCHES`` over and over until each had its turn."""
+    endless = itertools.cycle(pictures)
+    for _ in range(math.ceil(len(pictures) / sum(batch for batch, _ in BATCHES))):
+        for batch, scale in BATCHES:
+            yield scale, list(itertools.islice(endless, batch))
 
 
 def padded_batch(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,7 +16,7 @@ import pytest
 from backbones.errors import InputError
 from backbones.resize_fingerprint import made_picture, resize_fingerprint
 from deploy.metadata import KEY, read_metadata
-from deploy.runtimes import load_runtime
+from deploy.runtimes import load_runtime, openvino_runtime
 from deploy.runtimes.classifier import ClassifierRuntime
 from deploy.runtimes.detector import DetectorRuntime
 from deploy.runtimes.engines import choose_engine
@@ -63,6 +64,30 @@ def test_engines_agree(exported: Path) -> None:
     assert same.counted > 20
     assert same.met == same.counted
     assert [runtime.session.engine.split()[0] for runtime in runtimes] == ["OpenVINO", "ONNX"]
+
+
+def test_regions_are_sampled_at_exact_places_in_bf16(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino_runtime, "HINTS", {"fp32": "bf16"})
+    session = openvino_runtime.OpenVinoSession(exported / "model.onnx")
+    assert session.outputs == ["boxes", "scores", "labels", "exact"]
+    layers = session._compiled.get_runtime_model().get_ops()
+    samplers = [layer for layer in layers if _told(layer, "layerType") == "GridSample"]
+    assert samplers
+    waiting, seen = [sampler.input_value(1).get_node() for sampler in samplers], set()
+    while waiting:
+        layer = waiting.pop()
+        if layer.get_friendly_name() in seen or _told(layer, "layerType") in ("Convolution", "FullyConnected"):
+            continue
+        seen.add(layer.get_friendly_name())
+        assert "bf16" not in _told(layer, "outputPrecisions"), layer
+        waiting += [value.get_node() for value in layer.input_values()]
+    assert len(seen) > 100
+
+
+def _told(layer: Any, what: str) -> str:
+    """What OpenVINO says of a layer that it compiled."""
+    text: str = layer.get_rt_info()[what].astype(str)
+    return text
 
 
 def test_threads_may_share_a_session(exported_classifier: Path) -> None:
