@@ -10,18 +10,11 @@ from typing import Any
 
 import numpy as np
 import openvino
-import openvino.opset13 as opset
 from numpy.typing import NDArray
 
 from backbones.errors import InputError
 from deploy.metadata import KEY, read_metadata
 from deploy.runtimes.session import shapes_of
-
-HINTS = {"bf16": "bf16"}
-"""Without a hint OpenVINO computes in bf16 wherever the processor can; so what the file does not ask for is fp32."""
-
-POSITIONS = {"GridSample": 1, "ROIAlign": 1}
-"""Operators that sample at positions, and which of their inputs these are."""
 
 
 @functools.cache
@@ -56,11 +49,8 @@ class OpenVinoSession:
         except Exception as error:  # OpenVINO raises plain RuntimeErrors of many lines
             raise InputError(f"{path}: OpenVINO cannot read it ({first_line(error)})") from error
         self.metadata: dict[str, Any] = read_metadata(_metadata(model), path)
-        hint = HINTS.get(self.metadata["precision"], "f32")
-        if hint != "f32":
-            _spare_positions(model)
         settings: dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": hint,
+            "INFERENCE_PRECISION_HINT": "f32",  # the types in the file hold; without it bf16 takes over where it can
             "PERFORMANCE_HINT": "LATENCY",
         }
         if threads:
@@ -69,8 +59,7 @@ class OpenVinoSession:
             self._compiled = core.compile_model(model, "CPU", settings)
         except Exception as error:
             raise InputError(f"{path}: OpenVINO cannot compile it ({first_line(error)})") from error
-        outputs = self._compiled.outputs[: len(self.metadata["outputs"])]
-        self.outputs = [_name(output, self.metadata["outputs"]) for output in outputs]
+        self.outputs = [_name(output, self.metadata["outputs"]) for output in self._compiled.outputs]
         self._requests = threading.local()
         self._shapes = {value.get_any_name(): value.get_partial_shape() for value in self._compiled.inputs}
 
@@ -91,22 +80,6 @@ class OpenVinoSession:
         except RuntimeError as error:
             raise InputError(f"{self.engine} refuses {shapes_of(inputs)}: {first_line(error)}") from error
         return {name: np.array(values[name]) for name in self.outputs}
-
-
-def _spare_positions(model: openvino.Model) -> None:
-    """Keep the places where regions are sampled in fp32, as the file has them.
-
-    In lower precision OpenVINO computes all but what leads to an output without a convolution or matrix product
-    between. Positions with eight bits lie up to two pixels off at 1,000 and cost a point of AP; so the largest of
-    each becomes an output, which nobody reads.
-    """
-    spared = []
-    for sampler in model.get_ops():
-        if sampler.get_type_name() in POSITIONS:
-            positions = sampler.input_value(POSITIONS[sampler.get_type_name()])
-            axes = list(range(len(positions.get_partial_shape())))
-            spared.append(opset.result(opset.reduce_max(positions, opset.constant(axes, dtype=np.int64))))
-    model.add_results(spared)
 
 
 def _name(output: Any, ours: list[str]) -> str:
