@@ -14,7 +14,6 @@ import asyncio
 import io
 import json
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -24,6 +23,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from backbones.running.measurement import write_measurement
 from deploy import load_runtime
 from deploy.client import AsyncClient
 from deploy.runtimes.detector import DetectorRuntime
@@ -107,14 +107,14 @@ def main() -> None:
             rows.append(row)
             print(json.dumps(row), flush=True)
     if options.output:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
-        about = {
-            "command": " ".join(sys.argv),
-            "commit": commit,
-            "cores": os.cpu_count(),
-            "engine": runtime.session.engine,
-        }
-        Path(options.output).write_text(json.dumps({**about, "rows": rows}, indent=2) + "\n")
+        write_measurement(
+            options.output,
+            what="a server and the bare runtime on the same JPEG files, turn by turn: pictures per second, their "
+            "ratio, and how long a client waits",
+            settings={"server": options.server, "engine": runtime.session.engine, "threads": options.threads},
+            targets={"ratio": 0.95, "p99_over_p50": 2.0},
+            results={"model": Path(options.model).stem, "rows": rows},
+        )
 
 
 if __name__ == "__main__":
