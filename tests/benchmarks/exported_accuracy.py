@@ -1,14 +1,15 @@
 #!/usr/bin/env python
 """AP, top-1 or mIoU of a trained model and of its exported files, through each engine, on data that no gate saw.
 
-    python tests/benchmarks/exported_accuracy.py --model runs/bccd --dataset voc:data/bccd/VOC2007
-    python tests/benchmarks/exported_accuracy.py --model runs/digits-fpn runs/digits-c4 runs/digits-masks
+    python tests/benchmarks/exported_accuracy.py --model runs/bccd --dataset voc:data/bccd/VOC2007 --gate-split trainval
+    python tests/benchmarks/exported_accuracy.py --model runs/digits-fpn runs/digits-c4 --gate-split train
     python tests/benchmarks/exported_accuracy.py --model WEIGHTS.pth.xz --arch resnet18 --split all --gate-split all \\
         --classes data/imagenet60/wnids_1000_sorted.txt --dataset folder:data/imagenet60
 
-Each precision is exported by ``deploy/export.py`` with ``--dataset`` and its default split (``val``, where there is
-one), so the choice of layers left in higher precision is made there; ``--split`` is read once, afterwards. With sixty
-pictures in all, one is 1.7 points: there ``--gate-split all`` lets the choice see them. Results of
+Each precision is exported by ``deploy/export.py`` with ``--dataset``, so the choice of layers left in higher precision
+is made on the gate's split; ``--split`` is read once, afterwards. The gate asks what the file loses against the trained
+model, not how good that is on new pictures: training pictures will do, and the more there are, the less chance moves
+the answer. With sixty in all, one is 1.7 points: there ``--gate-split all`` lets the choice see them. Results of
 several calls gather in one file.
 """
 
@@ -114,6 +115,7 @@ def exported(model: str, precision: str, file: Path, options: argparse.Namespace
         row |= {"counted": counted, "agree": sum(check["met"] for check in checks)}
     if logits := [check["differences"]["logits"] for check in checks if "logits" in check["differences"]]:
         row["logits"] = max(logits)
+    row["gate"] = about["accuracy"]
     if quantisation := about.get("quantisation"):
         row["quantisation"] = {key: value for key, value in quantisation.items() if key != "ranking"}
     return row
