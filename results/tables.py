@@ -178,7 +178,8 @@ def deployed_detector_speed_table() -> list[str]:
     ]
     for found in measured["results"]["detection"]:
         ours = found["accuracy"]
-        name, again = (_engine(found), f"{ours['found_again']:.1%}") if ours else (found["name"], "")
+        name = " ".join(filter(None, [_engine(found) if ours else found["name"], found["flavour"]]))
+        again = f"{ours['found_again']:.1%}" if ours else ""
         _, stock = found["times_faster"].values()
         rows.append(f"| {name} | {found['p50']:.0f} | {_times(found)} | {stock['median']:.2f} | {again} |")
     note = "Batch 1, two threads, interleaved; the same random weights on every side"

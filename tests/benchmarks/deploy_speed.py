@@ -10,10 +10,12 @@ trained ones do; torchvision's has the same.
     python tests/benchmarks/deploy_speed.py --write-twin twin.safetensors
     for P in fp32 bf16 int8; do
         python deploy/export.py --model $W --arch resnet50_v15 --precision $P --output r50-$P.onnx
-        python deploy/export.py --model twin.safetensors --precision $P --images data/coco100/val2017 \\
-            --output twin-$P.onnx
+        for F in portable ops; do
+            python deploy/export.py --model twin.safetensors --precision $P --flavour $F \\
+                --images data/coco100/val2017 --output twin-$F-$P.onnx
+        done
     done
-    python tests/benchmarks/deploy_speed.py --classifier r50-*.onnx --weights $W --detector twin-*.onnx \\
+    python tests/benchmarks/deploy_speed.py --classifier r50-*.onnx --weights $W --detector twin-*-*.onnx \\
         --threads 2 --output results/deploy_speed_cpu.json
 """
 
@@ -186,7 +188,8 @@ def row_of(
     against = {peer: timing["ratio"] for peer, timing in each.items()}
     first = each[peers[0]]
     return {
-        "name": side.name, "precision": precision, **{key: value for key, value in first.items() if key != "ratio"},
+        "name": side.name, "precision": precision, "flavour": metadata.get("flavour"),
+        **{key: value for key, value in first.items() if key != "ratio"},
         "times_faster": against, "target": target, "met": target and against[peers[0]]["median"] >= target,
         "accuracy": accuracy.get(side.name),
     }  # fmt: skip
