@@ -178,7 +178,8 @@ def deployed_detector_speed_table() -> list[str]:
     ]
     for found in measured["results"]["detection"]:
         ours = found["accuracy"]
-        name = " ".join(filter(None, [_engine(found) if ours else found["name"], found["flavour"]]))
+        style = "--int8-style cpu" if found["style"] == "cpu" else None
+        name = " ".join(filter(None, [_engine(found) if ours else found["name"], found["flavour"], style]))
         again = f"{ours['found_again']:.1%}" if ours else ""
         _, stock = found["times_faster"].values()
         rows.append(f"| {name} | {found['p50']:.0f} | {_times(found)} | {stock['median']:.2f} | {again} |")

@@ -22,6 +22,7 @@ trained ones do; torchvision's has the same.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -182,6 +183,8 @@ def row_of(
 ) -> Result:  # fmt: skip
     each = {peer: summarize(turns[side.name], batch, turns[peer], batch, work, peak, WORK).to_dict() for peer in peers}
     metadata = getattr(side.subject.model, "metadata", {}) if side.subject else {}
+    sidecar = Path(side.subject.path).with_suffix(".json") if side.subject and metadata else None
+    quantisation = json.loads(sidecar.read_text(encoding="utf-8")).get("quantisation", {}) if sidecar else {}
     precision = metadata.get("precision", "fp32")
     task = side.subject.task if side.subject else "detection"
     target = TARGETS[task].get(batch, {}).get(precision) if metadata else None
@@ -189,6 +192,7 @@ def row_of(
     first = each[peers[0]]
     return {
         "name": side.name, "precision": precision, "flavour": metadata.get("flavour"),
+        "style": quantisation.get("style"),
         **{key: value for key, value in first.items() if key != "ratio"},
         "times_faster": against, "target": target, "met": target and against[peers[0]]["median"] >= target,
         "accuracy": accuracy.get(side.name),
