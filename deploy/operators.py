@@ -89,7 +89,8 @@ def roi_align_by_operator(
 ) -> Tensor:
     """RoIAlign of all levels by one operator. Arguments and result as for ``detection.roi_align.roi_align_by_sum``.
 
-    The levels stand below each other in one picture, each framed by its own border once more, as RoIAlign extends it.
+    The levels stand below each other in one picture as wide as the first, the widest, each framed by its own border
+    once more, as RoIAlign extends it.
     Only where the unaligned form stretches a region of less than a pixel past the lower border does a sample there
     differ: it fades to zero over a pixel instead of at once.
     """

@@ -121,8 +121,8 @@ def roi_align_by_grid(
 ) -> Tensor:
     """The same result from grid sampling. Arguments and result as for ``roi_align_by_sum``.
 
-    The levels are stacked below each other in one picture as wide as the widest; samples are held inside their
-    own level by clamping, which is what RoIAlign does at the border of a map. Boxes must lie inside the image.
+    The levels are stacked below each other in one picture as wide as the first, the widest; samples are held inside
+    their own level by clamping, which is what RoIAlign does at the border of a map. Boxes must lie inside the image.
     """
     batch, channels, _, width = features[0].shape
     regions, ratio = boxes.shape[1], settings.sampling_ratio

@@ -28,7 +28,7 @@ def pool_regions(
     """Pool each region from its level.
 
     Args:
-        features: for each level [B, C, h, w].
+        features: for each level [B, C, h, w]; none wider than the first.
         strides: pixels per feature-map pixel, one for each level.
         boxes: [B, R, 4] in pixels.
         levels: [B, R] int64, indices into ``features``.

@@ -46,12 +46,12 @@ class TwoScalePooler:
         return torch.maximum(*pooled)
 
     def _pool(self, boxes: Tensor, scale: Tensor, settings: PoolSettings) -> Tensor:
-        """Each region from its own scale. The levels of all scales stand side by side, finest of each first."""
+        """Each region from its own scale. The levels of all scales stand side by side, the largest map first."""
         strides = self.head.pooled_strides
         ratio = self.ratios.gather(1, scale[..., None].expand(-1, -1, 2))
         scaled = boxes * ratio.flip(-1).repeat(1, 1, 2).to(boxes.dtype)
-        levels = scale * len(strides) + self.head.levels(scaled)
-        features = [level for one_scale in self.features for level in one_scale[: len(strides)]]
+        levels = (len(self.features) - 1 - scale) * len(strides) + self.head.levels(scaled)
+        features = [level for one_scale in reversed(self.features) for level in one_scale[: len(strides)]]
         return pool_regions(
             features, strides * len(self.features), scaled, levels, settings, self.operators.roi_align
         )  # fmt: skip

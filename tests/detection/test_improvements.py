@@ -12,6 +12,7 @@ from torch import Tensor
 from torchvision.ops import box_iou, nms, roi_align
 
 from backbones.errors import InputError
+from deploy.operators import onnx_operators
 from detection.boxes import ROI_WEIGHTS, clip, decode
 from detection.detections import Detections
 from detection.detector import Detector
@@ -23,7 +24,7 @@ from detection.improvements.multi_scale import TwoScalePooler, lower_scale
 from detection.improvements.soft_nms import soft_nms
 from detection.improvements.views import mirrored, mirrored_back
 from detection.improvements.voting import vote
-from detection.operators import EAGER, portable
+from detection.operators import EAGER, Operators, portable
 from detection.scoring import Pairs
 from tests.detection.builders import small_detector
 
@@ -178,24 +179,25 @@ def test_scales_are_the_two_between_which_a_region_measures_224() -> None:
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("operators", [EAGER, portable(), onnx_operators(3)], ids=["eager", "portable", "ops"])
 @pytest.mark.parametrize("head", ["fpn", "c4"])
-def test_maxout_pools_from_both_scales_and_takes_the_larger(head: str) -> None:
+def test_maxout_pools_from_both_scales_and_takes_the_larger(head: str, operators: Operators) -> None:
     detector = lively_detector(head)
     generator = torch.Generator().manual_seed(5)
-    extents = ((64, 96), (128, 192), (192, 288))
+    extents = ((128, 192), (256, 384), (384, 576))
     features = [detector.head.features(torch.randn(1, 3, *extent, generator=generator)) for extent in extents]
     ratios = torch.tensor([[[h / 128, w / 192] for h, w in extents]])
     boxes = random_boxes(6, 1, 20, extent=128) * torch.tensor([1.5, 1, 1.5, 1])
     boxes[:, :5] = torch.tensor([0.0, 0, 190, 128])
     sizes_at = boxes.clone()
-    pooled = TwoScalePooler(detector.head, features, ratios * 2, EAGER)(boxes)
+    pooled = TwoScalePooler(detector.head, features, ratios, operators)(boxes)
     strides = detector.head.pooled_strides
-    chosen = lower_scale(boxes, ratios * 2)[0].tolist()
+    chosen = lower_scale(boxes, ratios)[0].tolist()
     assert len(set(chosen)) == 2
     for number, lower in enumerate(chosen):
         each = []
         for scale in (lower, lower + 1):
-            ratio = ratios[0, scale] * 2
+            ratio = ratios[0, scale]
             box = sizes_at[0, number] * torch.stack((ratio[1], ratio[0], ratio[1], ratio[0]))
             level = int(detector.head.levels(box[None, None]))
             each.append(
