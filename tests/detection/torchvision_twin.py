@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -48,6 +48,8 @@ def make_twins(
     longer: int = 0,
     channels: int = 256,
     proposals: int = 1000,
+    body: Mapping[str, Tensor] | None = None,
+    background: float = 0.0,
     **settings: Any,
 ) -> tuple[FasterRCNN, Detector]:
     """A pair with equal, random, non-degenerate weights.
@@ -63,6 +65,8 @@ def make_twins(
         longer: limit on the longer side; by default twice the shorter.
         channels: width of the pyramid and of the heads' convolutions.
         proposals: of each image, in testing; twice as many in training.
+        body: a pretrained network's tensors by torchvision's names, random by default.
+        background: added to the background's score, so that most regions hold nothing, as in trained detectors.
         **settings: fields of our ``DetectorSettings``.
     """
     torch.manual_seed(seed)
@@ -70,11 +74,16 @@ def make_twins(
     theirs = build_theirs(depth, (classes or 90) + 1, kind, channels, min_size=size, max_size=limits.longer)
     theirs.rpn._post_nms_top_n.update(training=2 * proposals, testing=proposals)
     pictures = pictures or [torch.rand(3, 128, 128) for _ in range(2)]
-    _calibrate(theirs, pictures)
+    if body is None:
+        _calibrate(theirs, pictures)
+    else:
+        theirs.backbone.body.load_state_dict({name: body[name] for name in theirs.backbone.body.state_dict()})
     if kind != "faster_v2":
         freeze(theirs)
     if spread:
         _spread(theirs, pictures)
+    with torch.no_grad():
+        theirs.roi_heads.box_predictor.cls_score.bias[0] += background
     if not classes:
         with torch.no_grad():
             theirs.roi_heads.box_predictor.cls_score.bias[list(COCO_UNUSED_IDS)] = NEVER
