@@ -183,7 +183,7 @@ def deployed_detector_speed_table() -> list[str]:
         again = f"{ours['found_again']:.1%}" if ours else ""
         _, stock = found["times_faster"].values()
         rows.append(f"| {name} | {found['p50']:.0f} | {_times(found)} | {stock['median']:.2f} | {again} |")
-    note = "Batch 1, two threads, interleaved; the same random weights on every side"
+    note = "Batch 1, two threads, interleaved; the same weights on every side, with random heads"
     return [*rows, "", f"{note}. {machine(measured)}"]
 
 

@@ -4,9 +4,9 @@
 ResNet-50 at 224 against our own eager fp32 (the same operations as torchvision's), with top-1 on 60 ImageNet pictures;
 Faster R-CNN R50-FPN at 640 against torchvision's eager with 300 proposals and, in a second column, with its stock
 1,000, with the share of eager detections that are found again. Both have ImageNet's ResNet-50 and the same random
-heads, whose outputs spread as trained ones do. Random heads put many detections at the edge of suppression, where rounding
-decides, so ``export.py`` would refuse all but fp32: ``--write-twin`` writes these files without its gate. What a
-precision costs trained detectors, ``exported_accuracy.py`` measures.
+heads, whose outputs spread as trained ones do. Random heads put many detections at the edge of suppression, where
+rounding decides, so ``export.py`` would refuse all but fp32: ``--write-twin`` writes these files without its gate. What
+a precision costs trained detectors, ``exported_accuracy.py`` measures.
 
     W=data/imagenet_weights/resnet50_imagenet_torchvision_layout.pth.xz
     for P in fp32 bf16 int8; do
