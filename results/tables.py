@@ -189,15 +189,20 @@ def deployed_detector_speed_table() -> list[str]:
 
 def server_speed_table() -> list[str]:
     """Triton against the runtime that it runs."""
-    measured = load("server_speed_cpu")
-    rows = ["| clients | runtime, pictures/s | Triton | ratio | p50, ms | p99 / p50 |", "|---|---|---|---|---|---|"]
-    for row in measured["results"]["rows"]:
-        rows.append(
-            f"| {row['clients']} | {row['bare_per_s']:.1f} | {row['served_per_s']:.1f} | {row['ratio']:.2f} "
-            f"| {row['p50_ms']:.0f} | {row['p99_over_p50']:.1f} |"
-        )
-    settings = measured["settings"]
-    return [*rows, "", f"{measured['results']['model']}, {settings['engine']}, interleaved. {machine(measured)}"]
+    rows = [
+        "| model | clients | runtime, pictures/s | Triton | ratio | p50, ms | p99 / p50 |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for measured in (load("server_speed_cpu"), load("server_speed_detector_cpu")):
+        wanted = measured["targets"]["ratio"]
+        for row in measured["results"]["rows"]:
+            missed = "" if row["ratio"] >= wanted else f" (missed: {wanted} wanted)"
+            rows.append(
+                f"| {measured['results']['model']} | {row['clients']} | {row['bare_per_s']:.1f} "
+                f"| {row['served_per_s']:.1f} | {row['ratio']:.2f}{missed} | {row['p50_ms']:.0f} "
+                f"| {row['p99_over_p50']:.1f} |"
+            )
+    return [*rows, "", f"{measured['settings']['engine']}, interleaved. {machine(measured)}"]
 
 
 def _engine(found: dict[str, Any]) -> str:
