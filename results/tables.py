@@ -170,7 +170,7 @@ def deployed_speed_table() -> list[str]:
 
 def deployed_detector_speed_table() -> list[str]:
     """Exported detectors against torchvision's eager one."""
-    measured = load("deploy_speed_cpu")
+    measured = load("deploy_speed_detector_cpu")
     rows = [
         "| Faster R-CNN R50-FPN, 640 pixels | p50, ms | times torchvision, 300 proposals "
         "| times stock torchvision, 1,000 | detections found again |",

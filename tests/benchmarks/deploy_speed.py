@@ -12,9 +12,11 @@ a precision costs trained detectors, ``exported_accuracy.py`` measures.
     for P in fp32 bf16 int8; do
         python deploy/export.py --model $W --arch resnet50_v15 --precision $P --output r50-$P.onnx
     done
+    python tests/benchmarks/deploy_speed.py --weights $W --classifier r50-*.onnx --threads 2 \\
+        --output results/deploy_speed_cpu.json
     python tests/benchmarks/deploy_speed.py --weights $W --write-twin twin
-    python tests/benchmarks/deploy_speed.py --classifier r50-*.onnx --weights $W --detector twin/*.onnx \\
-        --threads 2 --output results/deploy_speed_cpu.json
+    python tests/benchmarks/deploy_speed.py --weights $W --detector twin/*.onnx --threads 2 \\
+        --output results/deploy_speed_detector_cpu.json
 """
 
 from __future__ import annotations

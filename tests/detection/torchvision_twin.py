@@ -78,6 +78,7 @@ def make_twins(
         _calibrate(theirs, pictures)
     else:
         theirs.backbone.body.load_state_dict({name: body[name] for name in theirs.backbone.body.state_dict()})
+        _move_biases(theirs.backbone.fpn, theirs.rpn)
     if kind != "faster_v2":
         freeze(theirs)
     if spread:
@@ -134,6 +135,17 @@ def _calibrate(theirs: FasterRCNN, pictures: Sequence[Tensor]) -> None:
     theirs(pictures)
     for norm in norms:
         norm.eval()
+
+
+@torch.no_grad()
+def _move_biases(*parts: nn.Module) -> None:
+    """Off the zeros where they begin. After a quantised convolution whose biases are all zero OpenVINO 2026.4 gives
+    zeros to a quantised reader of its output, if there is another reader in fp32."""
+    generator = torch.Generator().manual_seed(11)
+    for part in parts:
+        for name, parameter in part.named_parameters():
+            if name.endswith("bias"):
+                nn.init.normal_(parameter, 0, 0.01, generator=generator)
 
 
 def freeze(module: nn.Module) -> None:
