@@ -228,10 +228,11 @@ def _note(found: dict[str, Any]) -> str:
         return "refused by the gate: " + found["refused"].partition(": ")[2].partition(": ")[2]
     left = found.get("quantisation", {}).get("left", ())
     gate = found.get("gate")
-    notes = [f"{found['agree']} of {found['counted']} detections agree"] if "counted" in found else []
+    things = "pixels" if gate and gate["metric"] == "mIoU" else "detections"
+    notes = [f"{found['agree']} of {found['counted']} {things} agree"] if "counted" in found else []
     notes += [f"logits within {found['logits']:.1e}"] if "logits" in found else []
     notes += [f"{len(left)} of {found['quantisation']['layers']} layers left in fp32"] if left else []
-    notes += [f"{-gate['loss']:+.2f} on the gate's {gate['images']} images"] if gate else []
+    notes += [f"{0.0 - round(gate['loss'], 2):+.2f} on the gate's {gate['images']} images"] if gate else []
     return ", ".join(notes)
 
 
