@@ -134,7 +134,8 @@ class FasterRCNN(nn.Module):
         """The first stage: feature levels, and proposals. Arguments as for ``detect``."""
         features = self.head.features(self.normalize(images, sizes))
         outputs = self.rpn(features)
-        return features, self.rpn.propose(features, outputs, sizes, self.settings.test_proposals, self.operators)
+        proposals = self.rpn.propose(features, outputs, sizes, self.settings.test_proposals, self.operators)
+        return features, proposals.trimmed() if self.operators.trims else proposals
 
     def scorer(self, pool: RegionPooler, sizes: Tensor) -> Scorer:
         """The second stage for the images that ``pool`` pools from."""
@@ -163,7 +164,7 @@ class FasterRCNN(nn.Module):
             pool: where masks are pooled from.
         """
         found = suppress(pairs, self.settings.output, self.operators)
-        found = replace(found, exact=found.exact & exact)
+        found = replace(found.trimmed() if self.operators.trims else found, exact=found.exact & exact)
         if self.masks is None:
             return found
         if self.head.masks_from_maps:

@@ -22,13 +22,15 @@ class Operators:
     Attributes:
         nms: (boxes [G, N, 4], valid [G, N], threshold, labels) -> (keep [G, N], exact [G]).
         roi_align: (features, strides, boxes, levels, settings) -> [B * R, C, size, size].
+        trims: shapes may depend on values, so what pads every image of a batch is cut off before work is done on it.
     """
 
     nms: Callable[..., tuple[Tensor, Tensor]]
     roi_align: Callable[..., Tensor]
+    trims: bool = False
 
 
-EAGER = Operators(nms_by_kernel, roi_align_by_sum)
+EAGER = Operators(nms_by_kernel, roi_align_by_sum, trims=True)
 """Fastest in eager PyTorch."""
 
 ROUNDS = 32

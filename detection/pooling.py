@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
@@ -21,19 +20,17 @@ class RegionPooler(Protocol):
         """Regions [B, R, 4] in pixels of the batch -> [B * R, C, size, size]; by default as the head pools."""
 
 
-@dataclass(frozen=True)
 class SingleScalePooler:
-    """One scale.
+    """One scale. A plain class, for it is built inside compiled steps: torch 2.11 traces no dataclass that is called.
 
-    Attributes:
+    Args:
         head: whose features they are.
         features: the levels that ``head.features`` gave.
         operators: the form of RoIAlign.
     """
 
-    head: DetectionHead
-    features: Sequence[Tensor]
-    operators: Operators
+    def __init__(self, head: DetectionHead, features: Sequence[Tensor], operators: Operators) -> None:
+        self.head, self.features, self.operators = head, features, operators
 
     def __call__(self, boxes: Tensor, settings: PoolSettings | None = None) -> Tensor:
         strides = self.head.pooled_strides

@@ -31,6 +31,11 @@ class Proposals:
     valid: Tensor
     exact: Tensor
 
+    def trimmed(self) -> Proposals:
+        """Without the columns, at the end, that are valid in no image; one stays."""
+        used = max(1, int(self.valid.sum(1).max()))
+        return Proposals(self.boxes[:, :used], self.valid[:, :used], self.exact)
+
 
 @torch.no_grad()
 def select_proposals(
@@ -52,8 +57,7 @@ def select_proposals(
         operators: the form of suppression.
     """
     counts = [level.shape[1] for level in logits]
-    fixed = all(isinstance(count, int) for count in counts)
-    count = min(settings.before_nms, max(counts)) if fixed else settings.before_nms
+    count = settings.before_nms if _shapes_are_symbols(counts) else min(settings.before_nms, max(counts))
     scores, boxes = [], []
     for level_logits, level_deltas, level_anchors in zip(logits, deltas, anchors, strict=True):
         level_scores, level_boxes = _best_of_level(level_logits.float(), level_deltas.float(), level_anchors, count)
@@ -77,11 +81,18 @@ def select_proposals(
 def _best_of_level(logits: Tensor, deltas: Tensor, anchors: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The ``count`` best anchors, regressed; a level with fewer is padded with scores of minus infinity."""
     total = logits.shape[1]
-    if not isinstance(total, int) or total < count:
-        missing = count - total if isinstance(total, int) else count  # a symbol: any size must be legal
+    symbol = _shapes_are_symbols([total])
+    if symbol or total < count:
+        missing = count if symbol else count - total  # of a symbol any value must be legal
         logits = functional.pad(logits, (0, missing), value=_NEVER)
         deltas = functional.pad(deltas, (0, 0, 0, missing))
         anchors = functional.pad(anchors, (0, 0, 0, missing))
     scores, index = logits.topk(count, 1)
     chosen = torch.gather(deltas, 1, index[..., None].expand(-1, -1, 4))
     return scores, decode(chosen, anchors[index], RPN_WEIGHTS)
+
+
+def _shapes_are_symbols(counts: Sequence[int]) -> bool:
+    """Whether sizes are free, as in graphs that are exported or compiled: asking whether a level has fewer anchors than
+    are wanted would make a graph for each answer."""
+    return torch.compiler.is_compiling() or not all(isinstance(count, int) for count in counts)

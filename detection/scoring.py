@@ -89,6 +89,12 @@ class DetectionBatch:
     exact: Tensor
     masks: Tensor | None = None
 
+    def trimmed(self) -> DetectionBatch:
+        """Without the columns, at the end, that no image uses; one stays."""
+        used = max(1, int((self.scores > 0).sum(1).max()))
+        masks = None if self.masks is None else self.masks[:, :used]
+        return DetectionBatch(self.boxes[:, :used], self.scores[:, :used], self.labels[:, :used], self.exact, masks)
+
 
 def best_pairs(regions: RegionScores, sizes: Tensor, settings: OutputSettings) -> Pairs:
     """The best (region, class) pairs, regressed; those below the threshold and empty boxes get score 0.

@@ -32,6 +32,13 @@ class Targets:
     keys: Tensor
     masks: Tensor | None = None
 
+    def with_free_slots(self) -> Targets:
+        """The same, marked so that one compiled graph takes any number of slots."""
+        for part in (self.boxes, self.labels, self.present, self.ignored, self.masks):
+            if part is not None:
+                torch._dynamo.mark_dynamic(part, 1)
+        return self
+
     def to(self, device: torch.device) -> Targets:
         """The same on a device, without waiting for the copy."""
         return self.each(lambda part: part.to(device, non_blocking=True))

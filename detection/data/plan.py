@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +46,8 @@ class BatchPlanner:
         longer: limit on the longer side.
         mirrored: whether to mirror half of the images.
         multiple: of which padded sizes are multiples.
+        few_sizes: pad to one of at most three sizes, which hold all landscapes, all portraits, and both, whatever is
+            drawn: for compiled steps, of which every size takes another.
     """
 
     def __init__(
@@ -57,12 +60,14 @@ class BatchPlanner:
         longer: int,
         mirrored: bool,
         multiple: int = 32,
+        few_sizes: bool = False,
     ) -> None:
         self.sizes, self.batch_size, self.seed = sizes, batch_size, seed
         self.shorter, self.longer, self.mirrored, self.multiple = shorter, longer, mirrored, multiple
         self._order = EndlessOrder(len(sizes), seed)
         self._portrait = sizes[:, 0] > sizes[:, 1]
         self._group: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
+        self._largest = {turned: self._largest_of(turned) for turned in (False, True)} if few_sizes else None
 
     def plan(self, step: int) -> BatchPlan:
         """The batch of step ``step`` (from 0)."""
@@ -70,9 +75,18 @@ class BatchPlanner:
         draws = [generator(self.seed, step, int(image)).random(2) for image in images]
         shorter = tuple(self.shorter[int(draw[0] * len(self.shorter))] for draw in draws)
         mirrored = tuple(self.mirrored and bool(draw[1] < 0.5) for draw in draws)
-        fitted = [fit_size(self._size(image), side, self.longer) for image, side in zip(images, shorter, strict=True)]
-        padded = padded_size((max(size[0] for size in fitted), max(size[1] for size in fitted)), self.multiple)
-        return BatchPlan(step, images, shorter, mirrored, padded)
+        if self._largest is None:
+            sizes = [
+                fit_size(self._size(image), side, self.longer) for image, side in zip(images, shorter, strict=True)
+            ]
+        else:
+            sizes = [self._largest[turned] for turned in set(self._portrait[images].tolist())]
+        return BatchPlan(step, images, shorter, mirrored, padded_size(_around(sizes), self.multiple))
+
+    def _largest_of(self, portrait: bool) -> Size:
+        """What holds every image of one orientation at the largest of the shorter sides."""
+        each = np.unique(self.sizes[self._portrait == portrait], axis=0).tolist()
+        return _around([fit_size((height, width), max(self.shorter), self.longer) for height, width in each])
 
     def _images(self, step: int) -> NDArray[np.int64]:
         """Cut the order into groups of batches, and sort each group's images by orientation."""
@@ -88,3 +102,8 @@ class BatchPlanner:
     def _size(self, image: int) -> Size:
         height, width = self.sizes[image]
         return int(height), int(width)
+
+
+def _around(sizes: Sequence[Size]) -> Size:
+    """The least size that holds all."""
+    return max((size[0] for size in sizes), default=0), max((size[1] for size in sizes), default=0)

@@ -60,6 +60,7 @@ def make_loader(options: TrainingOptions, data: DetectionData, step: int, device
     planner = BatchPlanner(
         data.annotations.sizes, options.batch_size, options.seed,
         shorter=options.shorter, longer=options.longer, mirrored=data.mirrored,
+        few_sizes=options.compile,
     )  # fmt: skip
     batches = TrainingBatches(
         data, planner, distributed.rank(), processes, learn_ignored=options.learn_ignored, masks=options.masks

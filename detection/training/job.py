@@ -103,8 +103,9 @@ class DetectionJob:
         for number, part in enumerate(parts, start=1):
             alone = number < len(parts) and isinstance(self.losses_of, DistributedDataParallel)
             with self.losses_of.no_sync() if alone else nullcontext():  # type: ignore[operator]
+                targets = part.targets.with_free_slots() if self.options.compile else part.targets
                 with autocast(self.device, self.options.precision):
-                    losses: dict[str, Tensor] = self.losses_of(part.images, part.targets, counts)
+                    losses: dict[str, Tensor] = self.losses_of(part.images, targets, counts)
                 total = torch.stack(list(losses.values())).sum()
                 self.state.scaler.scale(total / len(parts)).backward()
             sums = {name: loss.detach() + sums.get(name, 0) for name, loss in losses.items()}
@@ -172,7 +173,8 @@ def _wrap(options: TrainingOptions, detector: Detector, device: torch.device) ->
     losses_of: nn.Module = Losses(detector)
     if options.compile:
         detector.operators = COMPILED
-        losses_of.compile(fullgraph=distributed.world_size() == 1)
+        # of the sizes, which are few, each gets its graph: free ones take minutes to trace and run slower
+        losses_of.compile(fullgraph=distributed.world_size() == 1, dynamic=False)
     if distributed.world_size() > 1:
         if not detector.settings.frozen_norm:
             losses_of = nn.SyncBatchNorm.convert_sync_batchnorm(losses_of) if device.type == "cuda" else losses_of

@@ -52,6 +52,21 @@ def test_every_image_comes_once_an_epoch_and_orientations_are_grouped() -> None:
     assert mixed <= 1
 
 
+def test_few_sizes_hold_every_batch() -> None:
+    """Landscapes, portraits, and the batches where they meet: three sizes, and nothing else in the plan changes."""
+    sizes = [(30, 50), (60, 40), (10, 90), (33, 47), (40, 40)] * 9
+    free, few = planner(sizes), planner(sizes, few_sizes=True)
+    plans = [(free.plan(step), few.plan(step)) for step in range(2 * GROUPED_BATCHES)]
+    for own, wide in plans:
+        assert np.array_equal(own.images, wide.images)
+        assert (own.shorter, own.mirrored) == (wide.shorter, wide.mirrored)
+        assert all(a <= b for a, b in zip(own.padded, wide.padded, strict=True))
+    assert {wide.padded for _, wide in plans} == {(64, 128), (96, 64), (96, 128)}
+    assert len({own.padded for own, _ in plans}) > 3
+    one = planner([(30, 50)] * 8, few_sizes=True)
+    assert {one.plan(step).padded for step in range(9)} == {(64, 96)}
+
+
 def test_padding_fits_every_image_of_the_global_batch() -> None:
     plan = planner([(30, 50), (60, 40), (10, 90)]).plan(0)
     assert plan.padded[0] % 32 == plan.padded[1] % 32 == 0

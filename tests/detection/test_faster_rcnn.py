@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.testing import CompileCounterWithBackend
 
 from detection.agreement import agreement
 from detection.building import freeze_stages
@@ -16,8 +18,9 @@ from detection.evaluation import score
 from detection.operators import COMPILED, EAGER, portable
 from detection.proposals import Proposals
 from detection.regions import RegionTargets, region_losses, sample_regions
-from detection.settings import InputSettings, SamplingSettings
+from detection.settings import InputSettings, MaskSettings, PoolSettings, ProposalSettings, SamplingSettings
 from detection.targets import Targets
+from detection.training.job import Losses
 from tests.detection.builders import SIZE, data_of, random_targets, small_detector
 from tests.detection.torchvision_twin import make_twins
 
@@ -91,15 +94,87 @@ def test_batches_without_objects_train(head: str, absent: float) -> None:
     assert all(p.grad is not None and p.grad.isfinite().all() for p in detector.parameters() if p.requires_grad)
 
 
+def losses_and_gradients(
+    losses_of: Callable[..., dict[str, torch.Tensor]], detector: nn.Module, images: torch.Tensor, targets: Targets
+) -> tuple[dict[str, float], list[torch.Tensor]]:
+    detector.zero_grad()
+    losses = losses_of(images, targets)
+    sum(losses.values()).backward()
+    gradients = [p.grad.clone() for p in detector.parameters() if p.grad is not None]
+    return {name: loss.item() for name, loss in losses.items()}, gradients
+
+
 @pytest.mark.parametrize("head", ["fpn", "c4"])
-def test_the_step_is_one_graph_without_breaks(head: str) -> None:
-    detector = small_detector(head).train()
-    targets, images = random_targets(batch=2, slots=4, seed=0), pixels(2)
-    eager = {name: loss.item() for name, loss in detector.losses(images, targets).items()}
+def test_the_compiled_step_is_the_eager_one_in_a_graph_for_each_size(head: str) -> None:
+    """Forward and backward, masks on the pyramid; any number of objects goes through the same graph."""
+    masks = MaskSettings(PoolSettings(size=4), 1, 8) if head == "fpn" else None
+    detector = small_detector(head, masks=masks).train()
     detector.operators = COMPILED
     torch._dynamo.reset()
-    compiled = torch.compile(detector.losses, fullgraph=True, backend="eager")(images, targets)
-    assert {name: loss.item() for name, loss in compiled.items()} == pytest.approx(eager, abs=1e-5)
+    counter = CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(Losses(detector), fullgraph=True, dynamic=False, backend=counter)
+    for width, slots, graphs in ((SIZE, 8, 1), (SIZE, 24, 1), (160, 16, 2), (SIZE, 16, 2), (160, 40, 2)):
+        targets = random_targets(batch=2, slots=slots, seed=slots)
+        grids = torch.randint(0, 256, (2, slots, 28, 28), dtype=torch.uint8)
+        targets = replace(targets, masks=grids if masks else None).with_free_slots()
+        images = pixels(2, SIZE, width)
+        found, ours = losses_and_gradients(compiled, detector, images, targets)
+        expected, theirs = losses_and_gradients(detector.losses, detector, images, targets)
+        assert found == pytest.approx(expected, abs=1e-6)
+        assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(ours, theirs, strict=True))
+        assert counter.frame_count == graphs
+
+
+def test_compiled_detection_is_eager_detection() -> None:
+    detector = small_detector().eval()
+    torch._dynamo.reset()
+    compiled = torch.compile(detector.detect, fullgraph=True, dynamic=False, backend="aot_eager")
+    for width in (SIZE, 160):
+        images, sizes = pixels(2, SIZE, width), torch.tensor([[SIZE, width], [100, 90]])
+        with torch.inference_mode():
+            detector.operators = COMPILED
+            found = compiled(images, sizes)
+            detector.operators = EAGER
+            expected = detector.detect(images, sizes)
+        used = expected.scores.shape[1]
+        assert found.exact.all()
+        assert not found.scores[:, used:].any()
+        assert torch.allclose(found.scores[:, :used], expected.scores, atol=1e-6)
+        assert torch.allclose(found.boxes[:, :used], expected.boxes, atol=1e-4)
+
+
+def test_no_work_is_done_on_padding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eager regions and detections are as many as the image that has most; what is found stays the same."""
+    detector = small_detector(masks=MaskSettings(PoolSettings(size=4), 1, 8)).eval()
+    detector.settings = replace(detector.settings, test_proposals=ProposalSettings(100, 1000))
+    images, sizes = pixels(2), torch.tensor([[SIZE, SIZE], [40, 50]])
+    described: list[int] = []
+    plain = detector._describe
+    monkeypatch.setattr(
+        detector, "_describe", lambda pool, boxes, *rest: described.append(boxes.shape[1]) or plain(pool, boxes, *rest)
+    )
+    with torch.inference_mode():
+        trimmed = detector.detect(images, sizes)
+        detector.operators = replace(EAGER, trims=False)
+        whole = detector.detect(images, sizes)
+    used = trimmed.scores.shape[1]
+    assert described[0] < described[1]
+    assert (trimmed.scores > 0).any(0).all()
+    assert used < whole.scores.shape[1] or (whole.scores > 0).any(0).all()
+    assert not whole.scores[:, used:].any()
+    assert torch.allclose(trimmed.scores, whole.scores[:, :used], atol=1e-6)
+    assert torch.allclose(trimmed.boxes, whole.boxes[:, :used], atol=1e-4)
+    assert trimmed.masks is not None and whole.masks is not None
+    assert torch.allclose(trimmed.masks, whole.masks[:, :used], atol=1e-5)
+
+
+def test_nothing_found_leaves_one_empty_column() -> None:
+    detector = small_detector().eval()
+    detector.settings = replace(detector.settings, output=replace(detector.settings.output, score_threshold=1.0))
+    with torch.inference_mode():
+        found = detector.detect(pixels(2), torch.tensor([[SIZE, SIZE]] * 2))
+    assert found.scores.shape == (2, 1)
+    assert not found.scores.any()
 
 
 def test_the_seed_decides_the_samples() -> None:

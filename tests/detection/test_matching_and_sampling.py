@@ -12,6 +12,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import box_iou
 
 from backbones.running.keyed_random import uniform
+from detection import matching
 from detection.anchors import AnchorGrid
 from detection.losses import smooth_l1
 from detection.matching import match
@@ -95,6 +96,34 @@ def test_matching_equals_torchvision(settings: SamplingSettings) -> None:
         assert torch.equal(matches.negative[image], theirs == Matcher.BELOW_LOW_THRESHOLD)
         slots = present.nonzero()[:, 0]
         assert torch.equal(matches.matched[image][theirs >= 0], slots[theirs[theirs >= 0]])
+
+
+@pytest.mark.parametrize("keep_best", [True, False])
+@pytest.mark.parametrize("shared", [True, False], ids=["shared candidates", "own candidates"])
+def test_pieces_change_nothing(monkeypatch: pytest.MonkeyPatch, keep_best: bool, shared: bool) -> None:
+    """Picture by picture in small pieces, all at once in small pieces, and all at once."""
+    generator = torch.Generator().manual_seed(5)
+    targets = random_targets(batch=3, slots=12, seed=5)
+    ignored = ~targets.present & (torch.rand(3, 12, generator=generator) < 0.5)
+    targets = replace(targets, ignored=ignored, boxes=targets.boxes.round())  # whole pixels, so that overlaps tie
+    corner = (torch.rand(3, 500, 2, generator=generator) * 90).round()
+    candidates = torch.cat((corner, corner + 24), -1)
+    candidates = candidates[0] if shared else candidates
+    settings = replace(RPN, keep_best=keep_best)
+    whole = matching._compare(
+        candidates[None] if shared else candidates, targets.boxes, targets.present, ignored, settings
+    )
+    assert whole.positive.any()
+    assert (whole.negative & ~whole.positive).any()
+    for name in ("PROCESSOR_PAIRS", "KEPT_PAIRS"):
+        monkeypatch.setattr(matching, name, 700)
+    pieced = matching._compare(
+        candidates[None] if shared else candidates, targets.boxes, targets.present, ignored, settings
+    )
+    for found in (pieced, match(candidates, targets, settings)):
+        assert torch.equal(found.positive, whole.positive)
+        assert torch.equal(found.negative, whole.negative)
+        assert torch.equal(found.matched[whole.positive], whole.matched[whole.positive])
 
 
 def test_a_floor_leaves_easy_background_out() -> None:
