@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -169,12 +170,25 @@ def make_schedule(options: TrainingOptions) -> Schedule:
     )
 
 
+def compile_losses(detector: Detector, **how: Any) -> Losses:
+    """The losses as one graph for each padded size, for any number of slots (``Targets.with_free_slots``).
+
+    Sizes are not free: a graph for all of them takes minutes to trace and runs slower, and a planner of ``few_sizes``
+    makes three at most.
+
+    Args:
+        detector: whose operators fit a graph (``COMPILED``).
+        **how: further arguments of ``torch.nn.Module.compile``, such as ``backend``.
+    """
+    losses_of = Losses(detector)
+    losses_of.compile(fullgraph=distributed.world_size() == 1, dynamic=False, **how)
+    return losses_of
+
+
 def _wrap(options: TrainingOptions, detector: Detector, device: torch.device) -> nn.Module:
-    losses_of: nn.Module = Losses(detector)
     if options.compile:
         detector.operators = COMPILED
-        # of the sizes, which are few, each gets its graph: free ones take minutes to trace and run slower
-        losses_of.compile(fullgraph=distributed.world_size() == 1, dynamic=False)
+    losses_of: nn.Module = compile_losses(detector) if options.compile else Losses(detector)
     if distributed.world_size() > 1:
         if not detector.settings.frozen_norm:
             losses_of = nn.SyncBatchNorm.convert_sync_batchnorm(losses_of) if device.type == "cuda" else losses_of

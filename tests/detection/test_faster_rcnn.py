@@ -20,7 +20,7 @@ from detection.proposals import Proposals
 from detection.regions import RegionTargets, region_losses, sample_regions
 from detection.settings import InputSettings, MaskSettings, PoolSettings, ProposalSettings, SamplingSettings
 from detection.targets import Targets
-from detection.training.job import Losses
+from detection.training.job import compile_losses
 from tests.detection.builders import SIZE, data_of, random_targets, small_detector
 from tests.detection.torchvision_twin import make_twins
 
@@ -112,7 +112,7 @@ def test_the_compiled_step_is_the_eager_one_in_a_graph_for_each_size(head: str) 
     detector.operators = COMPILED
     torch._dynamo.reset()
     counter = CompileCounterWithBackend("aot_eager")
-    compiled = torch.compile(Losses(detector), fullgraph=True, dynamic=False, backend=counter)
+    compiled = compile_losses(detector, backend=counter)
     for width, slots, graphs in ((SIZE, 8, 1), (SIZE, 24, 1), (160, 16, 2), (SIZE, 16, 2), (160, 40, 2)):
         targets = random_targets(batch=2, slots=slots, seed=slots)
         grids = torch.randint(0, 256, (2, slots, 28, 28), dtype=torch.uint8)
