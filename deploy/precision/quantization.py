@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from deploy.precision.calibration import Statistics, asymmetric_limits, symmetric_limit
@@ -139,7 +138,7 @@ class _PairWriter:
             names = [f"{layer.weights}/{part}" for part in tensors]
             self.graph.initializer.extend(map(numpy_helper.from_array, tensors.values(), names))
             copy = f"{layer.weights}/dequantised"
-            axis = {} if self.fp8 else {"axis": layer.axis}
+            axis: dict[str, Any] = {} if self.fp8 else {"axis": layer.axis}
             self.first.append(helper.make_node("DequantizeLinear", names, [copy], f"{layer.weights}/DQ", **axis))
             self.written[layer.weights] = copy
         return self.written[layer.weights]
