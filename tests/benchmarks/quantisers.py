@@ -5,9 +5,10 @@
         --classes data/imagenet60/wnids_1000_sorted.txt --dataset folder:data/imagenet60 --nncf OTHER/bin/python
     python tests/benchmarks/quantisers.py --model runs/digits-fpn --split val
 
-Each quantises every layer; where the gate fails, the layers that our ranking finds most sensitive stay in fp32, as in
-``deploy/export.py``. ``onnxruntime-ranges`` is ONNX Runtime's writer with our ranges. nncf lives in an environment of
-its own, with onnx beside it; without ``--nncf`` it is left out. Results of several calls gather in one file.
+Each quantises every layer; then, where the gate fails, the layers that our ranking finds most sensitive stay in fp32,
+as in ``deploy/export.py``. ``onnxruntime-ranges`` is ONNX Runtime's writer with our ranges. nncf lives in an
+environment of its own, with onnx beside it; without ``--nncf`` it is left out. Results of several calls gather in one
+file.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ from deploy.onnx_export import trace, write_onnx
 from deploy.precision.accuracy import LabelledData, Marks
 from deploy.precision.calibration import PICTURES, Feed, symmetric_limit
 from deploy.precision.layer_choice import Quantiser
-from deploy.precision.sensitivity import Sensitivity
+from deploy.precision.sensitivity import Sensitivity, disturbance
 
 ENGINES = tuple(name for name in ("openvino", "onnxruntime") if find_spec(name))
 METHODS = {
@@ -47,6 +48,11 @@ METHODS = {
     "percentile": CalibrationMethod.Percentile,
 }  # fmt: skip
 QUANTISERS = ("ours", "ours-cpu", *(f"onnxruntime-{method}" for method in METHODS), "nncf")
+WHAT = (
+    "int8 files of several quantisers on the same pictures: megabytes, seconds of calibrating and writing, how far all "
+    "layers in eight bits move the outputs (0 to 1; of logits, over their spread), milliseconds and their ratio to "
+    "fp32's in turns; then behind the gate: layers left in fp32, and marks in per cent"
+)
 NNCF = """
 import sys, numpy, onnx, nncf
 source, feeds, target, *left = sys.argv[1:]
@@ -134,14 +140,8 @@ def main() -> None:
     results = json.loads(options.output.read_text(encoding="utf-8"))["results"] if options.output.is_file() else {}
     name = Path(options.model).name.split("_imagenet")[0]
     with tempfile.TemporaryDirectory() as folder:
-        results[name] = {**results.get(name, {}), **measured(options, Path(folder))}
-    write_measurement(
-        options.output,
-        what="int8 files of several quantisers behind the same gate: marks in per cent, layers left in fp32, seconds "
-        "of quantising, megabytes, and milliseconds against the fp32 file's in turns",
-        scale=SMALL,
-        results=results,
-    )
+        for rows in measured(options, Path(folder)):
+            write_measurement(options.output, what=WHAT, scale=SMALL, results={**results, name: rows})
 
 
 def parse() -> argparse.Namespace:
@@ -154,45 +154,68 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--flavour", default="ops", help="of detectors")
     parser.add_argument("--quantisers", nargs="+", default=QUANTISERS, choices=QUANTISERS)
     parser.add_argument("--nncf", metavar="PYTHON", help="an interpreter that has nncf and onnx")
+    parser.add_argument("--gate", action=argparse.BooleanOptionalAction, default=True, help="choose layers, too")
     parser.add_argument("--rounds", type=int, default=20, help="of the latency")
     parser.add_argument("--output", type=Path, default=Path("results/quantisers.json"))
     return parser.parse_args()
 
 
-def measured(options: argparse.Namespace, folder: Path) -> dict[str, Row]:
-    """A row for each quantiser."""
+def measured(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Row]]:
+    """A row for each quantiser, told again whenever they have grown: all layers, then their latency, then the gate."""
     kind = open_exportable(
         ExportOptions(model=options.model, arch=options.arch, classes=options.classes, flavour=options.flavour)
     )
     data = LabelledData(kind.judged, options.dataset, options.split, None)
     graph, metadata = kind.graph("int8"), kind.metadata("int8", options.flavour)
     model = trace(graph, kind.example, graph.outputs, kind.shapes, "int8", kind.argument)
-    feeds = list(kind.feeds(data.some(PICTURES)))
-    files = {"fp32": folder / "fp32.onnx"}
+    ours = _RankedOnce(model, list(kind.feeds(data.some(PICTURES))), "int8", "tensorrt")
+    names = [name for name in options.quantisers if name != "nncf" or options.nncf]
+    files = {name: folder / f"{name}.onnx" for name in ("fp32", *names)}
     write_onnx(model, metadata, files["fp32"])
     rows: dict[str, Row] = {"fp32": {"megabytes": round(files["fp32"].stat().st_size / 1e6, 2)}}
-    ours = _RankedOnce(model, feeds, "int8", "tensorrt")
-    for name in options.quantisers:
-        if name == "nncf" and not options.nncf:
-            continue
-        file = files[name] = folder / f"{name}.onnx"
-
-        def judge(candidate: onnx.ModelProto, file: Path = file) -> list[Marks]:
-            write_onnx(candidate, metadata, file)
-            return [data.compare(load_runtime(file, engine=engine)) for engine in ENGINES]
-
-        quantiser, seconds = timed(name, ours, folder, options)
-        _, choice, marks = quantiser.choose(judge, _passed)
+    wanted = outputs(files["fp32"], ours.feeds)
+    made: dict[str, Quantiser] = {}
+    for name in names:
+        begun = time.perf_counter()
+        made[name] = quantiser_of(name, ours, folder, options)
+        candidate = made[name].without(())
+        seconds = time.perf_counter() - begun
+        write_onnx(candidate, metadata, files[name])
+        apart = [disturbance(a, b) for a, b in zip(wanted, outputs(files[name], ours.feeds), strict=True)]
         rows[name] = {
-            "seconds": seconds, "left": len(choice.left), "layers": choice.layers, "met": _passed(marks),
-            "megabytes": round(file.stat().st_size / 1e6, 2), "images": len(data),
-            "marks": {mark.engine: [mark.metric, mark.trained, mark.exported] for mark in marks},
+            "seconds": round(seconds, 1), "megabytes": round(files[name].stat().st_size / 1e6, 2),
+            "disturbance": round(statistics.mean(apart), 4),
         }  # fmt: skip
         print(name, json.dumps(rows[name]), flush=True)
-    for name, speeds in latency(files, feeds[0], options.rounds).items():
+        yield rows
+    for name, speeds in latency(files, ours.feeds[0], options.rounds).items():
         rows[name]["latency"] = speeds
         print(name, json.dumps(speeds), flush=True)
-    return rows
+    yield rows
+    for name in names if options.gate else ():
+        rows[name]["gate"] = chosen(made[name], data, metadata, files[name])
+        print(name, json.dumps(rows[name]["gate"]), flush=True)
+        yield rows
+
+
+def outputs(file: Path, feeds: Sequence[Feed]) -> list[dict[str, Any]]:
+    session = load_runtime(file, engine=ENGINES[0]).session
+    return [session.run(feed) for feed in feeds]
+
+
+def chosen(quantiser: Quantiser, data: LabelledData, metadata: dict[str, Any], file: Path) -> Row:
+    """What is left in fp32 until the gate holds in every engine, and the marks then."""
+
+    def judge(candidate: onnx.ModelProto) -> list[Marks]:
+        write_onnx(candidate, metadata, file)
+        return [data.compare(load_runtime(file, engine=engine)) for engine in ENGINES]
+
+    _, choice, marks = quantiser.choose(judge, _passed)
+    return {
+        "left": len(choice.left), "layers": choice.layers, "met": _passed(marks), "images": len(data),
+        "megabytes": round(file.stat().st_size / 1e6, 2),
+        "marks": {mark.engine: [mark.metric, mark.trained, mark.exported] for mark in marks},
+    }  # fmt: skip
 
 
 class _RankedOnce(Quantiser):
@@ -203,19 +226,15 @@ class _RankedOnce(Quantiser):
         return self._ranking
 
 
-def timed(name: str, ours: Quantiser, folder: Path, options: argparse.Namespace) -> tuple[Quantiser, float]:
-    """A quantiser, and the seconds that it takes to calibrate and to write all layers."""
-    begun = time.perf_counter()
+def quantiser_of(name: str, ours: Quantiser, folder: Path, options: argparse.Namespace) -> Quantiser:
+    """Calibrated, where it is ours."""
     if name.startswith("ours"):
-        style = "cpu" if name == "ours-cpu" else "tensorrt"
-        quantiser = Quantiser(ours.model, ours.feeds, "int8", style)
+        quantiser = Quantiser(ours.model, ours.feeds, "int8", "cpu" if name == "ours-cpu" else "tensorrt")
         quantiser.rank = ours.rank  # type: ignore[method-assign]
-    elif name == "nncf":
-        quantiser = NncfQuantiser(ours, folder, options.nncf)
-    else:
-        quantiser = OnnxRuntimeQuantiser(ours, folder, name.removeprefix("onnxruntime-"))
-    quantiser.without(())
-    return quantiser, round(time.perf_counter() - begun, 1)
+        return quantiser
+    if name == "nncf":
+        return NncfQuantiser(ours, folder, options.nncf)
+    return OnnxRuntimeQuantiser(ours, folder, name.removeprefix("onnxruntime-"))
 
 
 def _passed(marks: list[Marks]) -> bool:
