@@ -14,6 +14,7 @@ file.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import statistics
 import subprocess
@@ -106,8 +107,9 @@ class OnnxRuntimeQuantiser(Borrowed):
                 for name, limit in limits.items()
             }  # fmt: skip
         target = self.folder / "quantised.onnx"
-        quantize_static(
-            self.model, target, _Reader(self.feeds), QuantFormat.QDQ, op_types_to_quantize=kinds, per_channel=True,
+        quantize_static(  # it moves the tensors of the model it is given out into a file that it deletes
+            copy.deepcopy(self.model), target, _Reader(self.feeds), QuantFormat.QDQ, op_types_to_quantize=kinds,
+            per_channel=True,
             nodes_to_quantize=[layer.name for layer in self.layers if layer.name not in left],
             activation_type=QuantType.QInt8, weight_type=QuantType.QInt8, calibrate_method=METHODS[self.method],
             extra_options=options, calibration_cache_path=self.folder / f"{self.method}.json",
