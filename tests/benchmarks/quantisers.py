@@ -157,7 +157,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--quantisers", nargs="+", default=QUANTISERS, choices=QUANTISERS)
     parser.add_argument("--nncf", metavar="PYTHON", help="an interpreter that has nncf and onnx")
     parser.add_argument("--gate", action=argparse.BooleanOptionalAction, default=True, help="choose layers, too")
-    parser.add_argument("--rounds", type=int, default=20, help="of the latency")
+    parser.add_argument("--rounds", type=int, default=20, help="of the latency; 0 leaves it out")
     parser.add_argument("--output", type=Path, default=Path("results/quantisers.json"))
     return parser.parse_args()
 
@@ -190,7 +190,7 @@ def measured(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Ro
         }  # fmt: skip
         print(name, json.dumps(rows[name]), flush=True)
         yield rows
-    for name, speeds in latency(files, ours.feeds[0], options.rounds).items():
+    for name, speeds in (latency(files, ours.feeds[0], options.rounds) if options.rounds else {}).items():
         rows[name]["latency"] = speeds
         print(name, json.dumps(speeds), flush=True)
     yield rows
