@@ -18,7 +18,7 @@ from backbones.running.progress import start_logging
 from deploy.export_options import ExportOptions
 from deploy.exportable import open_exportable
 from deploy.exported_kinds import Exportable
-from deploy.gates import GATES
+from deploy.gates import GATES, Verdict
 from deploy.graph_check import check_graph
 from deploy.onnx_export import trace, write_onnx
 from deploy.precision.accuracy import LabelledData, Marks
@@ -70,7 +70,7 @@ def export(options: ExportOptions) -> Path:
     finally:
         draft.unlink(missing_ok=True)
     write_json(target.with_suffix(".json"), about)
-    logger.info("%s: %.1f MB; %s", target, target.stat().st_size / 1e6, about["verification"]["summary"])
+    logger.info("%s: %.1f MB", target, target.stat().st_size / 1e6)
     return _build_plan(options, target) if options.format == "tensorrt" else target
 
 
@@ -135,15 +135,18 @@ def _make(
         check_graph(model, kind.shapes, flavour)
     else:
         verification, marks = judge(model)
-    _report(verification, marks)
-    if not _passed(precision, verification, marks):
-        raise InputError(f"the exported file disagrees with the model and is removed: {_failure(verification, marks)}")
+    decision = _decide(precision, verification, marks)
+    _report(verification, marks, decision)
+    if decision is not None and not decision.passed:
+        raise InputError(f"the exported file disagrees with the model and is removed: {decision.summary}")
     about = {**metadata, "sha256": hashlib.sha256(draft.read_bytes()).hexdigest()}
     about["verification"] = {**verification.to_dict(), "gate": asdict(GATES[precision])}
+    about["decided_by"] = asdict(decision) if decision else None
     if marks is not None:
         about["accuracy"] = {"dataset": options.dataset, "split": options.split, **asdict(marks), "loss": marks.loss}
     if choice is not None:
-        about["quantisation"] = {"style": options.int8_style, **asdict(choice)}
+        both, judged = _seen_twice(options, pictures, data)
+        about["quantisation"] = {"style": options.int8_style, **asdict(choice), "judged_too": both, "judged": judged}
     return about
 
 
@@ -158,24 +161,36 @@ def _judge(
     return verification, max((data.compare(runtime) for runtime in runtimes), key=lambda marks: marks.loss)
 
 
+def _decide(precision: str, verification: Verification, marks: Marks | None) -> Verdict | None:
+    """The verdict that decides: labelled data's where there is some; of fp32, the agreement must hold besides.
+
+    None where no engine here runs the precision.
+    """
+    verdicts = [verification.verdict] if verification.verdict and (marks is None or precision == "fp32") else []
+    verdicts += [marks.verdict(GATES[precision].loss)] if marks is not None else []
+    return max(verdicts, key=lambda verdict: verdict.used, default=None)
+
+
 def _passed(precision: str, verification: Verification, marks: Marks | None) -> bool:
-    """Labelled data decides where there is some, but never against fp32's agreement."""
-    if verification.passed is None:
-        return True
-    if marks is None or precision == "fp32":
-        return verification.passed and (marks is None or marks.loss <= GATES[precision].loss)
-    return marks.loss <= GATES[precision].loss
+    decision = _decide(precision, verification, marks)
+    return decision is None or decision.passed
 
 
-def _failure(verification: Verification, marks: Marks | None) -> str:
-    return f"{verification.summary}; {marks}" if marks is not None else verification.summary
+def _seen_twice(options: ExportOptions, pictures: list[Picture], data: LabelledData | None) -> tuple[int | None, int]:
+    """(how many of the pictures that judged the file calibrated it too, None where nobody looked; how many judged)."""
+    judged = len(pictures) if data is None else len(data)
+    if data is not None and options.images:
+        return None, judged
+    logger.warning("%d of the %d pictures that judged the file calibrated it too", len(pictures), judged)
+    return len(pictures), judged
 
 
-def _report(verification: Verification, marks: Marks | None) -> None:
+def _report(verification: Verification, marks: Marks | None, decision: Verdict | None) -> None:
     for line in verification.table() if verification.checks else ():
         logger.info("%s", line)
     if marks is not None:
-        logger.info("%s", marks)
+        logger.info("beside the gate: %s", verification.summary)
+    logger.info("the gate: %s", decision.summary if decision else verification.summary)
 
 
 def _check_tensorrt() -> None:

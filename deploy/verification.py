@@ -15,7 +15,7 @@ from backbones.classifier import Classifier
 from backbones.errors import InputError
 from backbones.images import Picture, padded_size, resize, stack_padded
 from backbones.resnet import ResNet
-from deploy.gates import GATES, Gate
+from deploy.gates import GATES, Gate, Verdict
 from deploy.runtimes.classifier import ClassifierRuntime
 from deploy.runtimes.detector import DetectorRuntime
 from deploy.runtimes.segmenter import SegmenterRuntime
@@ -55,14 +55,21 @@ class Check:
 
 @dataclass(frozen=True)
 class Verification:
-    """All comparisons, and whether they pass the gate.
+    """All comparisons, and what the gate says of them.
 
-    ``passed`` is None where no engine here runs the file.
+    ``verdict`` is None where no engine here runs the file.
     """
 
     checks: tuple[Check, ...]
-    passed: bool | None
-    summary: str
+    verdict: Verdict | None
+
+    @property
+    def passed(self) -> bool | None:
+        return None if self.verdict is None else self.verdict.passed
+
+    @property
+    def summary(self) -> str:
+        return "not verified: no engine here runs this precision" if self.verdict is None else self.verdict.summary
 
     def to_dict(self) -> dict[str, Any]:
         return {"passed": self.passed, "summary": self.summary, "checks": [asdict(check) for check in self.checks]}
@@ -80,13 +87,10 @@ class Verification:
 
 
 def together(verifications: Sequence[Verification]) -> Verification:
-    """Those of several engines: all must pass."""
-    if not verifications:
-        return Verification((), None, "not verified: no engine here runs this precision")
+    """Those of several engines, with the verdict on the worst: the one that leaves least of its gate, or fails most."""
     checks = tuple(check for verification in verifications for check in verification.checks)
-    failed = [verification for verification in verifications if not verification.passed]
-    worst = (failed or verifications)[0]
-    return Verification(checks, not failed, worst.summary)
+    verdicts = [verification.verdict for verification in verifications if verification.verdict is not None]
+    return Verification(checks, max(verdicts, key=lambda verdict: verdict.used, default=None))
 
 
 def verify_detector(
@@ -144,9 +148,10 @@ def compare_detections(engine: str, pairs: Iterable[Pair], gate: Gate) -> Verifi
     if not total.counted:
         raise InputError("nothing is detected on the pictures to verify with; give --images DIR with objects to find")
     summary = (
-        f"{total.met} of {total.counted} detections agree ({total.rate:.2%}, at least {gate.agreement:.1%} needed)"
+        f"{total.met} of {total.counted} detections agree in {engine} "
+        f"({total.rate:.2%}, at least {gate.agreement:.1%} needed)"
     )
-    return Verification(tuple(checks), total.rate >= gate.agreement, summary)
+    return Verification(tuple(checks), Verdict("agreement", engine, total.rate, gate.agreement, summary))
 
 
 def verify_segmenter(
@@ -164,8 +169,9 @@ def verify_segmenter(
         apart = {"scores": float(abs(ours.scores - theirs.scores)[same].max(initial=0))}
         checks.append(_check(runtime, len(chosen), images, int(inside.sum()), int(same.sum()), apart))
     rate = sum(check.met for check in checks) / sum(check.counted for check in checks)
-    summary = f"{rate:.3%} of pixels agree (at least {gate.pixels:.1%} needed)"
-    return Verification(tuple(checks), rate >= gate.pixels, summary)
+    engine = runtime.session.engine
+    summary = f"{rate:.3%} of pixels agree in {engine} (at least {gate.pixels:.1%} needed)"
+    return Verification(tuple(checks), Verdict("pixels", engine, rate, gate.pixels, summary))
 
 
 def verify_classifier(
@@ -182,8 +188,9 @@ def verify_classifier(
             apart["activation_map"] = relative(found["activation_map"][same], wanted["activation_map"][same])
         checks.append(_check(runtime, batch, images, 0, 0, apart))
     worst = max(value if np.isfinite(value) else np.inf for check in checks for value in check.differences.values())
-    summary = f"outputs differ by {worst:.1e} of the largest value ({gate.logits:.0e} allowed)"
-    return Verification(tuple(checks), worst <= gate.logits, summary)
+    engine = runtime.session.engine
+    summary = f"outputs differ by {worst:.1e} of the largest value in {engine} ({gate.logits:.0e} allowed)"
+    return Verification(tuple(checks), Verdict("logits", engine, worst, gate.logits, summary))
 
 
 @torch.inference_mode()

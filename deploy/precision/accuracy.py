@@ -15,6 +15,7 @@ from backbones.evaluation import rates_of
 from backbones.framing import frame_for_classifier
 from backbones.images import Picture, read_image
 from backbones.protocols.labelled_data import read_for
+from deploy.gates import Verdict
 from deploy.runtimes import Runtime
 from deploy.runtimes.classifier import ClassifierRuntime
 from deploy.runtimes.detector import DetectorRuntime
@@ -53,6 +54,11 @@ class Marks:
     def loss(self) -> float:
         """Points that the export costs; below zero it gains."""
         return self.trained - self.exported
+
+    def verdict(self, allowed: float) -> Verdict:
+        """On the loss, of which so many points are allowed."""
+        change = f"loses {self.loss:.2f}" if self.loss >= 0 else f"gains {-self.loss:.2f}"
+        return Verdict("loss", self.engine, self.loss, allowed, f"{self}: {change}, {allowed} points of loss allowed")
 
     def __str__(self) -> str:
         return (

@@ -1,15 +1,16 @@
-"""Explicit quantisation: QuantizeLinear and DequantizeLinear around the inputs of convolutions and matrix products.
+"""Explicit quantisation: eight bits for the inputs and the weights of convolutions and matrix products.
 
-The pairs say which values an engine may hold in eight bits; it fuses them with the layer between. Two styles of int8:
+QuantizeLinear and DequantizeLinear around an input say that an engine may hold it in eight bits; weights stand in the
+file in eight bits already, behind DequantizeLinear. The engine fuses both with the layer between. Two styles of int8:
 
-``tensorrt``: everything symmetric (zero points are zero), weights in fp32 behind their own pair, biases in fp32. Every
-engine reads it. ``cpu``: activations unsigned with a zero point, weights stored as int8, which is the form in which
-AVX-512 VNNI multiplies.
+``tensorrt``: everything symmetric (zero points are zero), which every engine reads. ``cpu``: activations unsigned with
+a zero point, the form in which AVX-512 VNNI multiplies. Biases are fp32, and weights have a scale for each output
+channel.
 
 fp8 (E4M3) has the first style's form, with one scale for each tensor.
 
-An own writer, since ONNX Runtime's quantiser cannot take measured ranges back after layers were left out, and puts
-pairs behind layers, too, where a ReLU halves what eight signed bits hold.
+An own writer, since ONNX Runtime's, which gives the same answers from the same ranges
+(``tests/benchmarks/quantisers.py``), writes no fp8 of this form and empties the model that it is given.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from deploy.precision.calibration import Statistics, asymmetric_limits, symmetric_limit
 
 QUANTISED = ("int8", "fp8")
 STYLES = ("tensorrt", "cpu")
+_FP8 = helper.tensor_dtype_to_np_dtype(TensorProto.FLOAT8E4M3FN)
 _LARGEST_FP8 = 448.0
 _THROUGH = ("Add", "MaxPool", "AveragePool", "GlobalAveragePool")
 """Besides the layers, these read the quantised copy of a tensor, so that no second copy in fp32 need be kept."""
@@ -68,7 +69,7 @@ def quantise(
     precision: str = "int8",
     style: str = "tensorrt",
 ) -> onnx.ModelProto:
-    """A copy of a model with Q/DQ pairs.
+    """A copy of a model with eight-bit weights, and Q/DQ pairs around the inputs of their layers.
 
     Args:
         model: in fp32.
@@ -83,14 +84,12 @@ def quantise(
     chosen = {layer.name: layer for layer in find_layers(result) if layer.name not in without}
     inputs = dict.fromkeys(layer.inputs for layer in chosen.values())  # layers may share one
     quantised = {name: writer.activation(name, statistics[name]) for name in inputs}
-    for node in list(result.graph.node):
-        if node.name in chosen:
-            layer = chosen[node.name]
-            node.input[0] = quantised[layer.inputs]
-            node.input[1] = writer.weights(layer)
-        elif node.op_type in _THROUGH:
-            for place, name in enumerate(node.input):
-                node.input[place] = quantised.get(name, name)
+    stored = {layer.weights: writer.weights(layer) for layer in chosen.values()}
+    for node in result.graph.node:
+        reads_activations = node.name in chosen or node.op_type in _THROUGH
+        copies = stored | quantised if reads_activations else stored
+        for place, name in enumerate(node.input):
+            node.input[place] = copies.get(name, name)
     writer.insert()
     return result
 
@@ -105,7 +104,7 @@ class _PairWriter:
         self.initializers = {tensor.name: tensor for tensor in graph.initializer}
         self.after: dict[str, list[onnx.NodeProto]] = {}
         self.first: list[onnx.NodeProto] = []
-        self.written: dict[tuple[str, int], str] = {}
+        self.written: dict[str, str] = {}
 
     def activation(self, name: str, statistics: Statistics) -> str:
         """The name of a tensor's quantised copy."""
@@ -115,32 +114,37 @@ class _PairWriter:
             zero = numpy_helper.from_array(np.array(round(-low / scale), np.uint8))
         elif self.fp8:
             scale = max(abs(statistics.low), abs(statistics.high), 1e-8) / _LARGEST_FP8
-            zero = _fp8_zeros([])
+            zero = numpy_helper.from_array(np.array(0, _FP8))
         else:
             scale = symmetric_limit(statistics) / 127
             zero = numpy_helper.from_array(np.array(0, np.int8))
-        nodes = self._pair(name, np.array(scale, np.float32), zero, None)
-        self.after.setdefault(name, []).extend(nodes)
-        return str(nodes[-1].output[0])
+        scale_tensor = numpy_helper.from_array(np.array(scale, np.float32), f"{name}/scale")
+        zero.name = f"{name}/zero"
+        self.graph.initializer.extend((scale_tensor, zero))
+        stored, copy = f"{name}/quantised", f"{name}/dequantised"
+        parameters = [scale_tensor.name, zero.name]
+        self.after.setdefault(name, []).extend((
+            helper.make_node("QuantizeLinear", [name, *parameters], [stored], f"{name}/Q"),
+            helper.make_node("DequantizeLinear", [stored, *parameters], [copy], f"{name}/DQ"),
+        ))  # fmt: skip
+        return copy
 
     def weights(self, layer: Layer) -> str:
-        """The name of a layer's quantised weights."""
-        key = (layer.weights, layer.axis)
-        if key not in self.written:
+        """The name of a layer's weights behind DequantizeLinear; the file holds eight bits of each."""
+        if layer.weights not in self.written:
             values = numpy_helper.to_array(self.initializers[layer.weights])
             others = tuple(axis for axis in range(values.ndim) if axis != layer.axis)
-            if self.fp8:
-                scale: NDArray[Any] = np.array(max(abs(values).max(), 1e-8) / _LARGEST_FP8, np.float32)
-                nodes = self._pair(layer.weights, scale, _fp8_zeros([]), None)
-            else:
-                scale = (np.maximum(abs(values).max(others), 1e-8) / 127).astype(np.float32)
-                zero = numpy_helper.from_array(np.zeros(len(scale), np.int8))
-                nodes = self._pair(layer.weights, scale, zero, layer.axis)
-                if self.unsigned:
-                    nodes = [self._stored(values, scale, layer.axis, nodes)]
-            self.first.extend(nodes)
-            self.written[key] = str(nodes[-1].output[0])
-        return self.written[key]
+            largest = np.maximum(abs(values).max(None if self.fp8 else others, keepdims=True), 1e-8)
+            scale = (largest / (_LARGEST_FP8 if self.fp8 else 127)).astype(np.float32)
+            eight = (values / scale).astype(_FP8) if self.fp8 else np.rint(values / scale).astype(np.int8)
+            tensors = {"quantised": eight, "scale": scale.reshape(() if self.fp8 else -1)}
+            names = [f"{layer.weights}/{part}" for part in tensors]
+            self.graph.initializer.extend(map(numpy_helper.from_array, tensors.values(), names))
+            copy = f"{layer.weights}/dequantised"
+            axis: dict[str, Any] = {} if self.fp8 else {"axis": layer.axis}
+            self.first.append(helper.make_node("DequantizeLinear", names, [copy], f"{layer.weights}/DQ", **axis))
+            self.written[layer.weights] = copy
+        return self.written[layer.weights]
 
     def insert(self) -> None:
         """Put the pairs where they belong in the order of the graph, and drop what nobody reads."""
@@ -159,26 +163,6 @@ class _PairWriter:
         del self.graph.initializer[:]
         self.graph.initializer.extend(tensors)
 
-    def _pair(self, name: str, scale: NDArray[Any], zero: onnx.TensorProto, axis: int | None) -> list[onnx.NodeProto]:
-        scale_tensor = numpy_helper.from_array(scale, f"{name}/scale")
-        zero.name = f"{name}/zero"
-        self.graph.initializer.extend((scale_tensor, zero))
-        extra: dict[str, Any] = {} if axis is None else {"axis": axis}
-        stored, copy = f"{name}/quantised", f"{name}/dequantised"
-        return [
-            helper.make_node("QuantizeLinear", [name, scale_tensor.name, zero.name], [stored], f"{name}/Q", **extra),
-            helper.make_node("DequantizeLinear", [stored, scale_tensor.name, zero.name], [copy], f"{name}/DQ", **extra),
-        ]
-
-    def _stored(
-        self, values: NDArray[Any], scale: NDArray[Any], axis: int, nodes: list[onnx.NodeProto]
-    ) -> onnx.NodeProto:
-        """Weights quantised here and now, in place of the first node of their pair."""
-        shape = [-1 if number == axis else 1 for number in range(values.ndim)]
-        eight = np.clip(np.rint(values / scale.reshape(shape)), -127, 127).astype(np.int8)
-        self.graph.initializer.append(numpy_helper.from_array(eight, nodes[0].output[0]))
-        return nodes[1]
-
 
 def _channel_axis(node: onnx.NodeProto, initializers: Mapping[str, onnx.TensorProto]) -> int:
     if node.op_type == "Conv":
@@ -186,7 +170,3 @@ def _channel_axis(node: onnx.NodeProto, initializers: Mapping[str, onnx.TensorPr
     if node.op_type == "Gemm":
         return 0 if any(attribute.name == "transB" and attribute.i for attribute in node.attribute) else 1
     return len(initializers[node.input[1]].dims) - 1
-
-
-def _fp8_zeros(dims: list[int]) -> onnx.TensorProto:
-    return helper.make_tensor("zero", TensorProto.FLOAT8E4M3FN, dims, [0.0])

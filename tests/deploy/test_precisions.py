@@ -18,8 +18,9 @@ from backbones.errors import InputError
 from deploy import exporting, load_runtime
 from deploy.export_options import ExportOptions
 from deploy.exporting import export, onnx_target
-from deploy.gates import GATES
+from deploy.gates import GATES, Verdict
 from deploy.graph_check import ALLOWED
+from deploy.precision.accuracy import Marks
 from deploy.runtimes.classifier import ClassifierRuntime
 from deploy.runtimes.segmenter import SegmenterRuntime
 from deploy.verification import Check, Verification, together
@@ -91,21 +92,28 @@ def test_half_precision_is_in_the_file(classifier: Path, precision: str, kind: i
     assert about["verification"]["passed"]
 
 
-def test_eight_bits_are_calibrated_and_judged_on_data(classifier: Path, tmp_path: Path) -> None:
+def test_eight_bits_are_calibrated_and_judged_on_data(
+    classifier: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "m.onnx"
     rng = np.random.default_rng(0)
     scenes = np.stack([compose_scene("val", number).image[:32, :32] for number in range(12)])
     np.savez(tmp_path / "d.npz", images=scenes, labels=rng.integers(0, 10, 12))
     options = ExportOptions(
-        model=str(classifier), precision="int8", dataset=f"npz:{tmp_path / 'd.npz'}", split="all", output=str(file),
-        quiet=True,
+        model=str(classifier), precision="int8", dataset=f"npz:{tmp_path / 'd.npz'}", split="all", output=str(file)
     )  # fmt: skip
     export(options)
+    log = capsys.readouterr().err
     about = json.loads(file.with_suffix(".json").read_text())
     assert about["accuracy"]["images"] == 12
     assert about["accuracy"]["loss"] <= GATES["int8"].loss
     assert about["quantisation"]["layers"] == 20
-    assert about["quantisation"]["pictures"] == 12
+    assert (about["quantisation"]["pictures"], about["quantisation"]["judged_too"]) == (12, 12)
+    assert "12 of the 12 pictures that judged the file calibrated it too" in log
+    decided = about["decided_by"]
+    assert (decided["gate"], decided["value"], decided["limit"]) == ("loss", about["accuracy"]["loss"], 0.5)
+    assert f"the gate: {decided['summary']}" in log
+    assert file.stat().st_size < 0.5 * 4 * 272_474  # fp32 parameters of ResNet-20
 
 
 def test_fp8_is_written_but_not_verified(classifier: Path) -> None:
@@ -113,6 +121,7 @@ def test_fp8_is_written_but_not_verified(classifier: Path) -> None:
     about = json.loads(file.with_suffix(".json").read_text())
     assert about["verification"]["passed"] is None
     assert "no engine here" in about["verification"]["summary"]
+    assert about["decided_by"] is None
 
 
 def test_a_segmenter_labels_pixels_in_every_engine(segmenter: Path) -> None:
@@ -167,15 +176,40 @@ def test_a_file_below_the_gate_is_removed(classifier: Path, tmp_path: Path, monk
     assert not list(tmp_path.iterdir())
 
 
-def test_every_engine_must_pass() -> None:
-    good, bad = (Verification((Check(name, 1, (2, 2)),), name == "a", name) for name in ("a", "b"))
-    assert together([good, good]).passed
-    assert not together([good, bad]).passed
-    assert together([good, bad]).summary == "b"
+def verified(engine: str, gate: str, value: float, limit: float) -> Verification:
+    verdict = Verdict(gate, engine, value, limit, f"{engine}: {value}")
+    return Verification((Check(engine, 1, (2, 2)),), verdict)
+
+
+def test_every_engine_must_pass_and_the_worst_is_quoted() -> None:
+    near, far, below = (
+        verified(name, "agreement", value, 0.8) for name, value in zip("abc", (0.82, 0.95, 0.7), strict=True)
+    )
+    assert together([far, near]).passed
+    assert together([far, near]).summary == together([near, far]).summary == "a: 0.82"
+    assert not together([far, below, near]).passed
+    assert together([far, below, verified("d", "agreement", 0.6, 0.8), near]).summary == "d: 0.6"
+    apart = [verified(name, "logits", value, 0.2) for name, value in (("a", 0.05), ("b", 0.15), ("c", 0.01))]
+    assert together(apart).verdict == apart[1].verdict
     assert together([]).passed is None
-    lines = together([good]).table()
-    assert len(lines) == 2
+    lines = together([far, near]).table()
+    assert len(lines) == 3
     assert lines[0].startswith("engine")
+
+
+def test_the_verdict_that_decides() -> None:
+    agreement = verified("a", "agreement", 0.99, 0.995)  # below the gate of fp32
+    marks = Marks("b", "AP", 46.24, 46.47, 292)
+    assert exporting._decide("fp32", agreement, marks) == agreement.verdict
+    decided = exporting._decide("int8", agreement, marks)  # labelled data decides alone
+    assert decided is not None
+    assert (decided.gate, decided.passed, decided.engine, decided.limit) == ("loss", True, "b", GATES["int8"].loss)
+    assert decided.value == pytest.approx(-0.23)
+    assert decided.used == pytest.approx(-0.46)
+    assert decided.summary == (
+        "AP 46.47 in b against 46.24 of the trained model on 292 images: gains 0.23, 0.5 points of loss allowed"
+    )
+    assert exporting._decide("fp8", Verification((), None), None) is None
 
 
 def test_engines_need_tensorrt(classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:

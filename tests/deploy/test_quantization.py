@@ -77,26 +77,45 @@ def test_the_style_of_tensorrt_is_symmetric_with_biases_in_fp32() -> None:
     model = quantised()
     values = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     pairs = [node for node in model.graph.node if node.op_type == "QuantizeLinear"]
-    assert len(pairs) == 7  # three inputs, one of them shared, and four weights
+    assert len(pairs) == 3  # three inputs, one of them shared
     assert all(values[node.input[2]].dtype == np.int8 and not values[node.input[2]].any() for node in pairs)
-    assert values["w1/scale"].shape == (8,)  # a scale for each output channel
-    assert values["w1"].dtype == np.float32
     nodes = {node.name: node for node in model.graph.node}
     assert nodes["conv1"].input[2] == "b1"
+    assert values["b1"].dtype == np.float32
     assert list(nodes["add"].input) == ["both", "r1/dequantised"]  # the shortcut reads the copy that the layer reads
 
 
-def test_the_style_of_processors_stores_eight_bits() -> None:
-    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in quantised("cpu").graph.initializer}
+@pytest.mark.parametrize("style", ["tensorrt", "cpu"])
+def test_weights_stand_in_the_file_in_eight_bits(style: str) -> None:
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in quantised(style).graph.initializer}
     assert values["w1/quantised"].dtype == np.int8
-    assert "w1" not in values
-    assert values["r1/zero"].dtype == np.uint8
+    assert values["w1/scale"].shape == (8,)  # for each output channel
+    assert (abs(values["w1/quantised"].reshape(8, -1)).max(1) == 127).all()
+    assert values["r1/zero"].dtype == (np.uint8 if style == "cpu" else np.int8)
+    assert not {"w1", "w2", "w3", "fc"} & values.keys()  # nobody keeps a copy in fp32
+
+
+def test_other_readers_of_weights_read_the_eight_bits() -> None:
+    model = tiny_network()
+    model.graph.node.extend([helper.make_node("Gather", ["fc", "rows"], ["own"], "own_class")])
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1, 3]), "rows"))
+    model.graph.output.append(helper.make_tensor_value_info("own", TensorProto.FLOAT, [2, 8]))
+    statistics = observe(model, [layer.inputs for layer in find_layers(model)], feeds())
+    result = quantise(model, statistics)
+    assert "fc" not in {tensor.name for tensor in result.graph.initializer}
+    session = onnxruntime.InferenceSession(result.SerializeToString(), providers=["CPUExecutionProvider"])
+    wanted = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}["fc"][[1, 3]]
+    (found,) = session.run(["own"], feeds(1)[0])
+    assert abs(found - wanted).max() <= abs(wanted).max() / 127
+    assert "fc" in {tensor.name for tensor in quantise(model, statistics, ("linear",)).graph.initializer}
 
 
 def test_fp8_is_written_with_one_scale_for_each_tensor() -> None:
     model = quantised(precision="fp8")
-    kinds = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
-    assert kinds["w1/zero"] == kinds["x/zero"] == TensorProto.FLOAT8E4M3FN
+    kinds = {tensor.name: (tensor.data_type, list(tensor.dims)) for tensor in model.graph.initializer}
+    assert kinds["x/zero"] == (TensorProto.FLOAT8E4M3FN, [])
+    assert kinds["w1/quantised"] == (TensorProto.FLOAT8E4M3FN, [8, 3, 3, 3])
+    assert kinds["w1/scale"] == (TensorProto.FLOAT, [])
     onnx.checker.check_model(model, full_check=True)
 
 
@@ -129,12 +148,12 @@ def test_the_most_sensitive_layers_are_left_out_until_the_gate_holds() -> None:
     judged: list[int] = []
 
     def judge(model: onnx.ModelProto) -> int:
-        judged.append(sum(node.op_type == "QuantizeLinear" for node in model.graph.node))
+        judged.append(sum(node.op_type == "DequantizeLinear" for node in model.graph.node))
         return judged[-1]
 
     _, choice, result = quantiser.choose(judge, lambda pairs: pairs < 7)
-    assert judged[0] == 7
-    assert result in (5, 6)  # a layer left out takes its pairs along, but for one of an input that it shares
+    assert judged[0] == 7  # three inputs, one of them shared, and four weights
+    assert result in (5, 6)  # a layer left out takes its own along, but for an input that it shares
     assert choice.left == (choice.ranking[0].layer,)
     assert len(choice.ranking) == 4
     order = [each.disturbance for each in choice.ranking]
