@@ -35,11 +35,13 @@ class Exportable(Protocol):
         example: inputs to trace with, by name, with a batch of 2.
         shapes: which of their dimensions are free.
         argument: the name under which the graph takes all inputs as one, or None if each is an argument.
+        flavour: of a detector's graph; None where there is one graph for every engine, a portable one.
     """
 
     example: dict[str, Tensor]
     shapes: Shapes
     argument: str | None
+    flavour: str | None
 
     @property
     def judged(self) -> Classifier | Detector | Segmenter | ImprovedDetector:
@@ -62,6 +64,7 @@ class ExportableClassifier:
     """A classifier."""
 
     argument: str | None = None
+    flavour: str | None = None
 
     def __init__(self, classifier: Classifier) -> None:
         self.model = self.judged = classifier
@@ -143,6 +146,7 @@ class ExportableSegmenter:
     """A semantic segmenter."""
 
     argument: str | None = None
+    flavour: str | None = None
 
     def __init__(self, segmenter: Segmenter) -> None:
         self.model = self.judged = segmenter

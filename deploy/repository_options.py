@@ -27,8 +27,8 @@ class RepositoryOptions(ServiceOptions):
     """What to write, and where to."""
 
     version: int = option(1, "of the models; other versions that lie in the folder stay", group="model")
-    plans: str = option(
-        "tensorrt", "what runs .plan files: Triton's TensorRT backend (in NVIDIA's container), or our runtime",
-        group="serving", choices=("tensorrt", "python"),
+    plans: str | None = option(
+        None, "what runs .plan files: Triton's TensorRT backend (in NVIDIA's container), or our runtime (python)",
+        group="serving", choices=("tensorrt", "python"), otherwise="tensorrt",
     )  # fmt: skip
     output: str = option("", "the repository's folder", group="output", metavar="DIR")
