@@ -47,7 +47,8 @@ def build_plan(
         ``plan_path``.
 
     Raises:
-        InputError: the file is none of ours or of the flavour ops, TensorRT is missing, or it refuses the graph, a profile or an option.
+        InputError: the file is none of ours or of the flavour ops, TensorRT is missing, or it refuses the graph, a
+            profile or an option.
     """
     options = options or BuildOptions()
     options.check()
