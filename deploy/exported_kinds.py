@@ -35,13 +35,15 @@ class Exportable(Protocol):
         example: inputs to trace with, by name, with a batch of 2.
         shapes: which of their dimensions are free.
         argument: the name under which the graph takes all inputs as one, or None if each is an argument.
-        flavour: of a detector's graph; None where there is one graph for every engine, a portable one.
     """
 
     example: dict[str, Tensor]
     shapes: Shapes
     argument: str | None
-    flavour: str | None
+
+    @property
+    def flavour(self) -> str | None:
+        """Of a detector's graph; None where there is one graph for every engine, a portable one."""
 
     @property
     def judged(self) -> Classifier | Detector | Segmenter | ImprovedDetector:

@@ -61,7 +61,7 @@ def service_of(options: ServiceOptions) -> Service:
     for name, least in limits.items():
         if getattr(options, name) < least:
             raise InputError(f"--{name.replace('_', '-')} {getattr(options, name)}: at least {least}")
-    return Service(**{name: getattr(options, name) for name in limits})
+    return Service(**{name: getattr(options, name) for name in limits}, hint=options.hint)
 
 
 def write_repository(sources: list[ModelSource], target: Path, service: Service, version: int = 1) -> None:
