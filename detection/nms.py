@@ -71,8 +71,13 @@ def nms_by_fixed_point(
 
 
 def _planes(boxes: Tensor, labels: Tensor | None) -> Tensor:
-    """What a pair's overlap is made of, cut once for a block: corners, area and label. [G, N, 4] -> [G, 5 or 6, N]."""
-    parts = (boxes, area(boxes)[..., None], *(() if labels is None else (labels[..., None].to(boxes.dtype),)))
+    """What a pair's overlap is made of, cut once for a block: corners, area and label. [G, N, 4] -> [G, 5 or 6, N].
+
+    The area of an empty box is next to nothing instead of nothing, so that no union is.
+    """
+    parts = [boxes, area(boxes)[..., None].clamp(min=1e-9)]
+    if labels is not None:
+        parts.append(labels[..., None].to(boxes.dtype))
     return torch.cat(parts, 2).transpose(1, 2)
 
 
@@ -86,7 +91,7 @@ def _overlaps(rows: Tensor, columns: Tensor, threshold: float) -> Tensor:
     bx1, by1, bx2, by2, b_area, *b_label = columns[:, :, None].split(1, 1)  # [G, 1, 1, m]
     width = (torch.minimum(ax2, bx2) - torch.maximum(ax1, bx1)).clamp(min=0)
     common = width * (torch.minimum(ay2, by2) - torch.maximum(ay1, by1))
-    overlaps = common / (a_area + b_area - common).clamp(min=1e-9) > threshold
+    overlaps: Tensor = common / (a_area + b_area - common) > threshold
     if a_label:
         overlaps = overlaps & (a_label[0] == b_label[0])
     return overlaps.squeeze(1)
