@@ -75,6 +75,8 @@ class OpenVinoSession:
         for name, value in inputs.items():  # OpenVINO itself takes some wrong ones, and reads beyond them
             if not self._shapes[name].compatible(openvino.PartialShape(list(value.shape))):
                 raise InputError(f"{self.engine} refuses {shapes_of(inputs)}: {name} must be {self._shapes[name]}")
+        if len({len(value) for value in inputs.values()}) > 1:
+            raise InputError(f"{self.engine} refuses {shapes_of(inputs)}: not as many of each")
         try:
             return self._infer(inputs)
         except RuntimeError as error:

@@ -36,11 +36,13 @@ def main() -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     before = load(options.before).nms_by_fixed_point if options.before else None
-    rows = [measured(count, before, options) for count in options.proposals]
-    first = rows[0]
-    for row in rows:
-        linear = row["proposals"] / first["proposals"]
+    rows: list[dict[str, Any]] = []
+    for count in options.proposals:
+        row = measured(count, before, options)
+        first = rows[0] if rows else row
+        linear = count / first["proposals"]
         row["times_linear"] = {name: round(row["ms"][name] / first["ms"][name] / linear, 2) for name in row["ms"]}
+        rows.append(row)
         print(row, flush=True)
     if options.output:
         write_measurement(

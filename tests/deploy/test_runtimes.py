@@ -124,8 +124,9 @@ def test_streams_share_a_batch(exported: Path, batch: int) -> None:
     found, wanted = streams.session.run(inputs), whole.session.run(inputs)
     for name, values in wanted.items():
         np.testing.assert_allclose(found[name], values, rtol=1e-4, atol=1e-3)
-    with pytest.raises(InputError, match="refuses images"):
-        streams.session.run({**inputs, "sizes": np.zeros((batch, 3), np.int64)})
+    for wrong in (np.zeros((batch, 3), np.int64), np.zeros((batch + 1, 2), np.int64)):
+        with pytest.raises(InputError, match="refuses images"):
+            streams.session.run({**inputs, "sizes": wrong})
 
 
 def test_an_unknown_hint_is_refused(exported: Path) -> None:
