@@ -3,3 +3,5 @@
 ENGINES = ("openvino", "onnxruntime", "tensorrt")
 SUFFIXES = {".onnx": ("openvino", "onnxruntime"), ".plan": ("tensorrt",)}
 """The engines of each kind of file, the preferred one first."""
+HINTS = ("latency", "throughput")
+"""Whether OpenVINO gives all threads to one picture after the other, or each its own."""

@@ -20,7 +20,7 @@ from deploy.export_options import ExportOptions
 EXAMPLES = (
     "python deploy/export.py --model runs/digits-resnet20 --format onnx",
     "python deploy/export.py --model runs/mine --precision int8 --dataset voc:my/VOC --split val",
-    "python deploy/export.py --model runs/mine --flavour ops --precision bf16 --proposals 300",
+    "python deploy/export.py --model runs/mine --flavour portable --precision bf16 --proposals 300",
     "python deploy/export.py --model resnet18.pth --arch resnet18 --output resnet18.onnx",
 )
 

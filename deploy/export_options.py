@@ -11,6 +11,7 @@ from detection.inference_switches import Switches
 FORMATS = ("onnx", "tensorrt")
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
 FLAVOURS = ("portable", "ops")
+AUTO = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +31,8 @@ class ExportOptions(BuildOptions, Switches):
     precision: str = option("fp32", "of layers with weights; boxes, scores and suppression stay fp32",
                             group="export", choices=PRECISIONS)  # fmt: skip
     flavour: str = option(
-        "portable", "of detectors: portable runs in every engine, ops has NonMaxSuppression and RoiAlign and is faster "
-        "on processors", group="export", choices=FLAVOURS,
+        AUTO, "of detectors: ops has NonMaxSuppression and RoiAlign, portable runs in every engine; auto is ops, and "
+        "portable for TensorRT", group="export", choices=(AUTO, *FLAVOURS),
     )  # fmt: skip
     int8_style: str = option(
         "tensorrt", "tensorrt is symmetric and for every engine; cpu has unsigned activations, faster in OpenVINO",
@@ -53,4 +54,11 @@ class ExportOptions(BuildOptions, Switches):
     data_dir: str | None = option(None, "where named sets lie (by default $DATA_DIR or data)", group="data",
                                   metavar="DIR")  # fmt: skip
     output: str | None = option(None, "the file", group="output", otherwise="beside the weights: model.onnx, "
-                                "model-int8.onnx, model-ops-fp16.onnx, ...")  # fmt: skip
+                                "model-int8.onnx, model-portable-fp16.onnx, ...")  # fmt: skip
+
+    @property
+    def detector_flavour(self) -> str:
+        """Of a detector's file: what is asked for, or the one that is fast in the engines of the format."""
+        if self.flavour != AUTO:
+            return self.flavour
+        return "portable" if self.format == "tensorrt" else "ops"

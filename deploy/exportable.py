@@ -42,5 +42,5 @@ def _detector(options: ExportOptions) -> Exportable:
     detector.settings = with_switches(detector.settings, options)
     views = ViewSettings(options.maxout or (), options.scales or (), bool(options.flip))
     if views == ViewSettings():
-        return ExportableDetector(detector, options.flavour, options.proposals)
-    return ExportableViews(detector, views, options.flavour, options.proposals)
+        return ExportableDetector(detector, options.detector_flavour, options.proposals)
+    return ExportableViews(detector, views, options.detector_flavour, options.proposals)

@@ -42,6 +42,10 @@ class Exportable(Protocol):
     argument: str | None
 
     @property
+    def flavour(self) -> str | None:
+        """Of a detector's graph; None where there is one graph for every engine, a portable one."""
+
+    @property
     def judged(self) -> Classifier | Detector | Segmenter | ImprovedDetector:
         """The trained model as labelled data shall mark it."""
 
@@ -62,6 +66,7 @@ class ExportableClassifier:
     """A classifier."""
 
     argument: str | None = None
+    flavour: str | None = None
 
     def __init__(self, classifier: Classifier) -> None:
         self.model = self.judged = classifier
@@ -143,6 +148,7 @@ class ExportableSegmenter:
     """A semantic segmenter."""
 
     argument: str | None = None
+    flavour: str | None = None
 
     def __init__(self, segmenter: Segmenter) -> None:
         self.model = self.judged = segmenter

@@ -15,7 +15,7 @@ from backbones.errors import InputError
 from backbones.images import SUFFIXES, Picture, read_image
 from backbones.running.atomic_write import write_json
 from backbones.running.progress import start_logging
-from deploy.export_options import ExportOptions
+from deploy.export_options import AUTO, ExportOptions
 from deploy.exportable import open_exportable
 from deploy.exported_kinds import Exportable
 from deploy.gates import GATES, Verdict
@@ -56,11 +56,11 @@ def export(options: ExportOptions) -> Path:
     if not options.model:
         raise InputError("give --model: a run folder or a weights file")
     if options.format == "tensorrt":
-        _check_tensorrt()
+        _check_tensorrt(options)
     if options.model.endswith(".onnx"):
         return _build_plan(options, _exported_already(options))
-    target = onnx_target(options)
     kind = open_exportable(options)
+    target = onnx_target(options, kind.flavour)
     data = LabelledData(kind.judged, options.dataset, options.split, options.data_dir) if options.dataset else None
     pictures = verification_pictures(options.images) if options.images or data is None else data.some(PICTURES)
     draft = target.with_name(f"{target.stem}.unverified.onnx")
@@ -93,11 +93,16 @@ def verification_pictures(folder: str | None) -> list[Picture]:
     return [*(compose_scene("val", number).image for number in range(6)), *photographs]
 
 
-def onnx_target(options: ExportOptions) -> Path:
-    """Where the ONNX file comes to lie: ``--output``, or beside the weights, named after what is not the default."""
+def onnx_target(options: ExportOptions, flavour: str | None) -> Path:
+    """Where the ONNX file comes to lie: ``--output``, or beside the weights, named after what is not the default.
+
+    Args:
+        options: the command's.
+        flavour: of a detector's graph, None of others.
+    """
     if options.output:
         return Path(options.output).with_suffix(".onnx") if options.format == "tensorrt" else Path(options.output)
-    marks = [options.flavour] if options.flavour != "portable" else []
+    marks = [flavour] if flavour == "portable" else []
     marks += [options.precision] if options.precision != "fp32" else []
     marks += [options.int8_style] if options.precision == "int8" and options.int8_style != "tensorrt" else []
     if "://" in options.model:  # a published name: the file comes to lie here
@@ -117,7 +122,7 @@ def _make(
     Raises:
         InputError: it disagrees with the model.
     """
-    precision, flavour = options.precision, options.flavour
+    precision, flavour = options.precision, kind.flavour or "portable"
     metadata = kind.metadata(precision, flavour)
     graph = kind.graph(precision)
     model = trace(graph, kind.example, graph.outputs, kind.shapes, precision, kind.argument)
@@ -193,7 +198,9 @@ def _report(verification: Verification, marks: Marks | None, decision: Verdict |
     logger.info("the gate: %s", decision.summary if decision else verification.summary)
 
 
-def _check_tensorrt() -> None:
+def _check_tensorrt(options: ExportOptions) -> None:
+    if options.flavour == "ops":
+        raise InputError("--flavour ops: TensorRT engines are built from the portable flavour; leave it out")
     if not (find_spec("tensorrt") or find_spec("tensorrt_rtx")):
         raise InputError("--format tensorrt needs TensorRT: pip install tensorrt, or tensorrt-rtx")
 
@@ -206,7 +213,7 @@ def _exported_already(options: ExportOptions) -> Path:
     """
     if options.format != "tensorrt":
         raise InputError(f"{options.model}: is exported already; --format tensorrt builds an engine from it")
-    if options.precision != "fp32" or options.flavour != "portable":
+    if options.precision != "fp32" or options.flavour != AUTO:
         raise InputError(f"{options.model}: has its precision and flavour; leave out --precision and --flavour")
     return Path(options.model)
 
@@ -216,6 +223,7 @@ def _build_plan(options: ExportOptions, onnx_path: Path) -> Path:
     from deploy.engines.building import build_plan  # needs TensorRT
     from deploy.engines.options import BuildOptions
 
-    plan = Path(options.output).with_suffix(".plan") if options.output else onnx_path.with_suffix(".plan")
+    own = onnx_path.with_name(f"{onnx_path.stem.replace('-portable', '')}.plan")  # a plan has no other flavour
+    plan = Path(options.output).with_suffix(".plan") if options.output else own
     build_plan(onnx_path, plan, BuildOptions.of(options))
     return plan

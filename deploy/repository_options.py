@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from backbones.running.command_line import CommandOptions, option
+from deploy.engine_names import HINTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +19,10 @@ class ServiceOptions(CommandOptions):
     max_batch_size: int = option(8, "pictures in one batch at most", group="serving")
     instances: int = option(1, "copies of each graph that run at once", group="serving")
     threads: int = option(0, "processor threads of each copy; 0 for all", group="serving")
+    hint: str = option(
+        "latency", "of OpenVINO: throughput answers many clients at once faster, and one alone slower",
+        group="serving", choices=HINTS,
+    )  # fmt: skip
     queue_delay: int = option(0, "microseconds that a request waits for others to share its batch", group="serving")
     max_pixels: int = option(50_000_000, "larger pictures are refused before they are decoded", group="serving")
 
@@ -27,8 +32,8 @@ class RepositoryOptions(ServiceOptions):
     """What to write, and where to."""
 
     version: int = option(1, "of the models; other versions that lie in the folder stay", group="model")
-    plans: str = option(
-        "tensorrt", "what runs .plan files: Triton's TensorRT backend (in NVIDIA's container), or our runtime",
-        group="serving", choices=("tensorrt", "python"),
+    plans: str | None = option(
+        None, "what runs .plan files: Triton's TensorRT backend (in NVIDIA's container), or our runtime (python)",
+        group="serving", choices=("tensorrt", "python"), otherwise="tensorrt",
     )  # fmt: skip
     output: str = option("", "the repository's folder", group="output", metavar="DIR")

@@ -31,12 +31,14 @@ class Memory:
 
 
 def measure_memory(
-    model: str, engine: str, batch: int, size: tuple[int, int], images: str | None, threads: int | None
-) -> Memory | None:
+    model: str, engine: str, batch: int, size: tuple[int, int], images: str | None, threads: int | None,
+    hint: str = "latency",
+) -> Memory | None:  # fmt: skip
     """Of a few batches in a new process; None where the system does not tell, or the process fails."""
     if not _STATUS.is_file():
         return None
     asked = {"model": os.path.abspath(model), "engine": engine, "batch": batch, "size": list(size), "threads": threads}
+    asked["hint"] = hint
     asked["images"] = os.path.abspath(images) if images else None
     paths = os.pathsep.join([str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))])
     run = subprocess.run(
@@ -52,7 +54,7 @@ def _measure(asked: dict[str, Any]) -> Memory:
     from deploy.benchmarking.subjects import make_images, open_subject
 
     before = _resident("VmRSS")
-    subject = open_subject(asked["model"], asked["engine"], asked["threads"])
+    subject = open_subject(asked["model"], asked["engine"], asked["threads"], asked["hint"])
     height, width = asked["size"]
     loaded = _resident("VmRSS")
     call = subject.call(make_images(asked["batch"], (height, width), asked["images"]))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from backbones.errors import InputError
 from backbones.running.command_line import CommandOptions, option
+from deploy.engine_names import HINTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,9 @@ class BenchmarkOptions(CommandOptions):
     images: str | None = option(None, "a folder of pictures to fill them with", group="input", metavar="DIR",
                                 otherwise="noise")  # fmt: skip
     threads: int | None = option(None, "processor threads", group="machine", otherwise="as many as there are cores")
+    hint: str | None = option(None, "of OpenVINO: latency gives all threads to one batch, throughput divides both",
+                              group="machine", choices=HINTS,
+                              otherwise="throughput for batches of more than one")  # fmt: skip
     rounds: int = option(10, "turns of each", group="time")
     seconds: float = option(0.5, "that a turn lasts at least", group="time")
     memory: bool = option(True, "measure memory, in a process for each", group="time")
@@ -43,3 +47,7 @@ class BenchmarkOptions(CommandOptions):
                 raise InputError(f"--{name} {value}: must be at least 1")
         if not self.seconds > 0:
             raise InputError(f"--seconds {self.seconds}: must be above 0")
+
+    def hint_at(self, batch: int) -> str:
+        """What OpenVINO is told for batches of a size."""
+        return self.hint or ("throughput" if batch > 1 else "latency")

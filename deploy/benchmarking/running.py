@@ -62,12 +62,16 @@ def benchmark(options: BenchmarkOptions) -> list[Measured]:
     from deploy.benchmarking.showing import draw, table
 
     start_logging(options.quiet)
-    subjects = _open(options)
+    hint = options.hint_at(options.batch[0])
+    subjects = _open(options, hint)
     size: Size = (options.size[0], options.size[1]) if options.size else subjects[0].size
     work = _count(subjects, size)
     measured: list[Measured] = []
     with limited_threads(options.threads):
         for batch in options.batch:
+            if options.hint_at(batch) != hint:
+                hint = options.hint_at(batch)
+                subjects = _open(options, hint)
             turns, peak = _turns(subjects, batch, size, options)
             for subject in subjects:
                 base = turns[subjects[0].name]
@@ -85,10 +89,10 @@ def benchmark(options: BenchmarkOptions) -> list[Measured]:
     return measured
 
 
-def _open(options: BenchmarkOptions) -> list[Subject]:
+def _open(options: BenchmarkOptions, hint: str) -> list[Subject]:
     """All of them, the one that others are compared with first."""
     models = list(dict.fromkeys([*([options.against] if options.against else []), *options.model]))
-    subjects = [open_subject(model, engine, options.threads) for model, engine in pairs(models, options.engine)]
+    subjects = [open_subject(model, engine, options.threads, hint) for model, engine in pairs(models, options.engine)]
     for subject in subjects[1:]:
         if subject.task != subjects[0].task:
             raise InputError(
@@ -125,7 +129,8 @@ def _turns(
 def _with_memory(item: Measured, size: Size, options: BenchmarkOptions) -> Measured:
     subject = item.subject
     memory = measure_memory(
-        subject.path, subject.engine, item.timing.batch, size, options.images, options.threads
+        subject.path, subject.engine, item.timing.batch, size, options.images, options.threads,
+        options.hint_at(item.timing.batch),
     )  # fmt: skip
     return Measured(subject, item.timing, memory, item.multiply_adds)
 
@@ -138,7 +143,13 @@ def _write(options: BenchmarkOptions, measured: Sequence[Measured], size: Size, 
         options.output,
         what="latency of a batch in milliseconds, images per second, times faster than the first turn by turn, "
         "and the share of the machine's rate of fp32 matrix products",
-        settings={"size": list(size), "threads": options.threads, "rounds": options.rounds, "seconds": options.seconds},
+        settings={
+            "size": list(size),
+            "threads": options.threads,
+            "rounds": options.rounds,
+            "seconds": options.seconds,
+            "hint": {str(batch): options.hint_at(batch) for batch in options.batch},
+        },
         against=measured[0].subject.name,
         matrix_product_gflops=round(rate, 1),
         results=[item.to_dict() for item in measured],

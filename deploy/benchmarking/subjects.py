@@ -98,15 +98,15 @@ def _engines(model: str, wanted: Sequence[str]) -> list[str]:
     return fitting
 
 
-def open_subject(model: str, engine: str, threads: int | None) -> Subject:
-    """Load a model into an engine.
+def open_subject(model: str, engine: str, threads: int | None, hint: str = "latency") -> Subject:
+    """Load a model into an engine. Arguments as for ``load_runtime``.
 
     Raises:
         InputError: it cannot be read, or the engine is not installed.
     """
     if engine == TORCH:
         return Subject(model, engine, _open_trained(model, threads))
-    return Subject(model, engine, load_runtime(model, threads, engine))
+    return Subject(model, engine, load_runtime(model, threads, engine, hint))
 
 
 def _open_trained(model: str, threads: int | None) -> Any:

@@ -24,7 +24,9 @@ def multiply_adds(subject: Subject, size: Size) -> float | None:
     """Of one image of a size, or None where neither graph nor module tells."""
     if subject.engine == TORCH:
         return _of_module(subject, size)
-    file = Path(subject.path).with_suffix(".onnx")
+    path = Path(subject.path)
+    engine = getattr(subject.model, "metadata", {}).get("engine")
+    file = path.with_name(engine["onnx"]) if engine else path  # a plan names the file that it was built from
     multiple = 1 if subject.task == "classification" else subject.model.settings.input.multiple
     return of_graph(file, padded_size(size, multiple)) if file.is_file() else None
 

@@ -61,7 +61,7 @@ def open_detector(model: str, engine: str | None, threads: int) -> DetectorRunti
 
         torch.set_num_threads(threads)
         return open_trained(model)
-    runtime = load_runtime(model, threads, engine)
+    runtime = load_runtime(model, threads, engine, hint="throughput")
     if not isinstance(runtime, DetectorRuntime):
         raise InputError(f"{model}: is no detector; bulk prediction detects objects")
     return runtime

@@ -47,11 +47,13 @@ def build_plan(
         ``plan_path``.
 
     Raises:
-        InputError: the file is none of ours, TensorRT is missing, or it refuses the graph, a profile or an option.
+        InputError: the file is none of ours or of the flavour ops, TensorRT is missing, or it refuses the graph, a
+            profile or an option.
     """
     options = options or BuildOptions()
     options.check()
     metadata = read_onnx_metadata(onnx_path)
+    check_flavour(onnx_path, metadata)
     trt = trt or import_trt(options.library)
     gpu = find_gpu()
     _check_gpu(trt, gpu, options)
@@ -70,6 +72,17 @@ def build_plan(
     write_json(sidecar_of(plan_path), about)
     logger.info("%s: %.1f MB, %d profiles, built in %.0f s", plan_path, len(plan) / 1e6, len(used), record.seconds)
     return plan_path
+
+
+def check_flavour(onnx_path: Path, metadata: dict[str, Any]) -> None:
+    """Raises:
+    InputError: the file is a detector with operators whose results have no fixed shape.
+    """
+    if metadata["task"] == "detection" and metadata["flavour"] == "ops":
+        raise InputError(
+            f"{onnx_path}: is of the flavour ops, and TensorRT engines are built from the portable one: "
+            "python deploy/export.py --model RUN --flavour portable"
+        )
 
 
 def _check_gpu(trt: Any, gpu: Gpu | None, options: BuildOptions) -> None:

@@ -20,7 +20,9 @@ _RUNTIMES: dict[str, type[Runtime]] = {
 }
 
 
-def load_runtime(path: str | Path, threads: int | None = None, engine: str | None = None) -> Runtime:
+def load_runtime(
+    path: str | Path, threads: int | None = None, engine: str | None = None, hint: str = "latency"
+) -> Runtime:
     """A model, ready to predict.
 
     Args:
@@ -28,12 +30,14 @@ def load_runtime(path: str | Path, threads: int | None = None, engine: str | Non
         threads: processor threads; by default as many as there are cores.
         engine: ``openvino`` (preferred on a processor), ``onnxruntime`` or ``tensorrt``; by default the first that
             is installed and runs the file.
+        hint: ``latency`` for single pictures, ``throughput`` for batches or several requests at once: OpenVINO then
+            divides threads and batches among its streams. Other engines have one way.
 
     Raises:
         InputError: the file is missing, damaged, or was exported by something else; or the engine cannot run it.
     """
     path = Path(path)
-    return runtime_of(open_session(path, choose_engine(path, engine), threads))
+    return runtime_of(open_session(path, choose_engine(path, engine), threads, hint))
 
 
 def runtime_of(session: Session) -> Runtime:

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from backbones.errors import InputError
-from deploy.engine_names import ENGINES, SUFFIXES
+from deploy.engine_names import ENGINES, HINTS, SUFFIXES
 from deploy.runtimes.session import Session
 
 
@@ -33,17 +33,19 @@ def choose_engine(path: Path, wanted: str | None = None) -> str:
     return installed[0]
 
 
-def open_session(path: Path, engine: str, threads: int | None = None) -> Session:
-    """Load an exported file into its engine.
+def open_session(path: Path, engine: str, threads: int | None = None, hint: str = "latency") -> Session:
+    """Load an exported file into its engine. Arguments as for ``load_runtime``.
 
     Raises:
         InputError: the engine is not installed, or the file is missing, damaged, or was exported by something else.
     """
+    if hint not in HINTS:
+        raise InputError(f"no hint {hint!r}; there are {', '.join(HINTS)}")
     try:
         if engine == "openvino":
             from deploy.runtimes.openvino_runtime import OpenVinoSession
 
-            return OpenVinoSession(path, threads)
+            return OpenVinoSession(path, threads, hint)
         if engine == "onnxruntime":
             from deploy.runtimes.onnx_runtime import OnnxSession
 

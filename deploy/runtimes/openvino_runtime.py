@@ -33,6 +33,8 @@ class OpenVinoSession:
     Args:
         path: the ``.onnx`` file.
         threads: processor threads; by default as many as there are cores.
+        hint: ``latency``: all threads work on one batch; ``throughput``: they are divided into streams, and so is a
+            batch, so that no thread waits for another at every layer.
 
     Raises:
         InputError: the file is missing, damaged, or has no metadata of ours.
@@ -40,7 +42,7 @@ class OpenVinoSession:
 
     engine = f"OpenVINO {openvino.__version__.split('-')[0]}"
 
-    def __init__(self, path: Path, threads: int | None = None) -> None:
+    def __init__(self, path: Path, threads: int | None = None, hint: str = "latency") -> None:
         if not path.is_file():
             raise InputError(f"{path}: no such file")
         core = _core()
@@ -51,7 +53,7 @@ class OpenVinoSession:
         self.metadata: dict[str, Any] = read_metadata(_metadata(model), path)
         settings: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": "f32",  # the types in the file hold; without it bf16 takes over where it can
-            "PERFORMANCE_HINT": "LATENCY",
+            "PERFORMANCE_HINT": hint.upper(),
         }
         if threads:
             settings["INFERENCE_NUM_THREADS"] = threads
@@ -60,11 +62,12 @@ class OpenVinoSession:
         except Exception as error:
             raise InputError(f"{path}: OpenVINO cannot compile it ({first_line(error)})") from error
         self.outputs = [_name(output, self.metadata["outputs"]) for output in self._compiled.outputs]
+        self._streams = 1 if hint == "latency" else int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         self._requests = threading.local()
         self._shapes = {value.get_any_name(): value.get_partial_shape() for value in self._compiled.inputs}
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """One forward pass. Each thread has its own request, so they may share the session.
+        """One forward pass. Each thread has its own requests, so they may share the session.
 
         Raises:
             InputError: the file does not take inputs of these shapes.
@@ -72,14 +75,31 @@ class OpenVinoSession:
         for name, value in inputs.items():  # OpenVINO itself takes some wrong ones, and reads beyond them
             if not self._shapes[name].compatible(openvino.PartialShape(list(value.shape))):
                 raise InputError(f"{self.engine} refuses {shapes_of(inputs)}: {name} must be {self._shapes[name]}")
-        request = getattr(self._requests, "own", None)
-        if request is None:
-            request = self._requests.own = self._compiled.create_infer_request()
+        if len({len(value) for value in inputs.values()}) > 1:
+            raise InputError(f"{self.engine} refuses {shapes_of(inputs)}: not as many of each")
         try:
-            values = request.infer({name: np.ascontiguousarray(value) for name, value in inputs.items()})
+            return self._infer(inputs)
         except RuntimeError as error:
+            self._requests.own = []  # some may still be at work
             raise InputError(f"{self.engine} refuses {shapes_of(inputs)}: {first_line(error)}") from error
-        return {name: np.array(values[name]) for name in self.outputs}
+
+    def _infer(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """The batch in as many parts as there are streams for it."""
+        batch = len(next(iter(inputs.values())))
+        requests = self._own_requests(max(1, min(self._streams, batch)))
+        cuts = [batch * number // len(requests) for number in range(len(requests) + 1)]
+        for request, first, end in zip(requests, cuts, cuts[1:], strict=False):
+            request.start_async({name: np.ascontiguousarray(value[first:end]) for name, value in inputs.items()})
+        for request in requests:
+            request.wait()
+        return {name: np.concatenate([request.get_tensor(name).data for request in requests]) for name in self.outputs}
+
+    def _own_requests(self, count: int) -> list[Any]:
+        """Of the calling thread."""
+        own: list[Any] = getattr(self._requests, "own", [])
+        own += [self._compiled.create_infer_request() for _ in range(count - len(own))]
+        self._requests.own = own
+        return own[:count]
 
 
 def _name(output: Any, ours: list[str]) -> str:

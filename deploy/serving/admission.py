@@ -15,7 +15,7 @@ from backbones.errors import InputError
 from deploy.serving import model_file
 from deploy.serving.configuration import CONFIG, STAGES, from_text
 
-_PARAMETERS = {"stage", "threads", "max_pixels", "task", "classes"}
+_PARAMETERS = {"stage", "threads", "hint", "max_pixels", "task", "classes"}
 _FILES = {model_file.NAME, "about.json", "model.onnx", "model.plan", "model.plan.json", ".keep"}
 
 

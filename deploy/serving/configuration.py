@@ -41,6 +41,7 @@ class Service:
         max_batch_size: pictures in one batch at most.
         instances: copies of the graph that run at once.
         threads: processor threads of each; 0 for all.
+        hint: how OpenVINO divides them, as ``load_runtime`` takes it.
         queue_delay: microseconds that a request waits for others to share its batch.
         max_pixels: larger pictures are refused.
         native: a ``.plan`` runs in Triton's own TensorRT backend, not in our runtime.
@@ -50,6 +51,7 @@ class Service:
     max_batch_size: int = 8
     instances: int = 1
     threads: int = 0
+    hint: str = "latency"
     queue_delay: int = 0
     max_pixels: int = 50_000_000
     native: bool = False
@@ -153,7 +155,7 @@ def _detector_answer(metadata: Mapping[str, Any]) -> Tensors:
 
 def _graph(name: str, inputs: Tensors, outputs: Tensors, service: Service) -> protobuf.ModelConfig:
     if not service.native:
-        config = _step(name, "graph", inputs, outputs, service, threads=service.threads)
+        config = _step(name, "graph", inputs, outputs, service, threads=service.threads, hint=service.hint)
         config.instance_group[0].count = service.instances
         for tensor in config.input:
             tensor.allow_ragged_batch = tensor.name == "images"

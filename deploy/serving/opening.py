@@ -33,7 +33,8 @@ def open_stage(folder: Path, parameters: Mapping[str, str], outputs: Mapping[str
     from deploy.runtimes import load_runtime
 
     path = next(folder / name for name in MODEL_FILES if (folder / name).exists())
-    runtime = load_runtime(path, threads=int(parameters["threads"]) or None)
+    threads = int(parameters["threads"]) or None
+    runtime = load_runtime(path, threads, hint=parameters.get("hint", "latency"))
     dtypes = {name: DTYPES[kind] for name, kind in outputs.items()}
     multiple = runtime.settings.input.multiple if metadata["task"] == "detection" else None  # type: ignore[union-attr]
     return GraphStage(runtime.session, multiple, dtypes)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from backbones.errors import InputError
 from backbones.running.atomic_write import PARTIAL
 from backbones.running.progress import start_logging
+from deploy.engines.building import check_flavour
 from deploy.engines.plan_metadata import sidecar_of
 from deploy.serving import model_file
 from deploy.serving.admission import check_repository
@@ -39,7 +40,11 @@ def write(options: RepositoryOptions) -> Path:
     sources = read_sources(options.model, options.name)
     if options.version < 1:
         raise InputError(f"--version {options.version}: at least 1")
-    service = replace(service_of(options), native=options.plans == "tensorrt")
+    if options.plans == "tensorrt":
+        for source in sources:
+            if source.path.suffix == ".onnx":
+                check_flavour(source.path, source.metadata)
+    service = replace(service_of(options), native=options.plans != "python")
     write_repository(sources, target, service, options.version)
     for source in sources:
         logger.info("%s: %s, version %d of %s", target, source.name, options.version, source.path)
@@ -56,7 +61,7 @@ def service_of(options: ServiceOptions) -> Service:
     for name, least in limits.items():
         if getattr(options, name) < least:
             raise InputError(f"--{name.replace('_', '-')} {getattr(options, name)}: at least {least}")
-    return Service(**{name: getattr(options, name) for name in limits})
+    return Service(**{name: getattr(options, name) for name in limits}, hint=options.hint)
 
 
 def write_repository(sources: list[ModelSource], target: Path, service: Service, version: int = 1) -> None:

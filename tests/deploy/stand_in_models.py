@@ -40,7 +40,7 @@ def write_classifier(path: Path, activation_map: bool = False) -> Path:
     return _write(path, nodes, constants, ["images"], outputs, about)
 
 
-def write_detector(path: Path, masks: bool = False) -> Path:
+def write_detector(path: Path, masks: bool = False, flavour: str = "portable") -> Path:
     """Boxes are fixed parts of the valid size; scores grow with brightness; a black picture has no objects.
 
     Scores also depend on how far a picture is padded, so whoever pads further than the picture needs is found out.
@@ -86,9 +86,8 @@ def write_detector(path: Path, masks: bool = False) -> Path:
     )
     used = {name for node in nodes for name in node.input}
     kept = {name: value for name, value in constants.items() if name in used}
-    return _write(
-        path, nodes, kept, ["images", "sizes"], outputs, {"task": "detection", "architecture": settings.to_dict()}
-    )
+    about = {"task": "detection", "architecture": settings.to_dict(), "flavour": flavour}
+    return _write(path, nodes, kept, ["images", "sizes"], outputs, about)
 
 
 def _write(

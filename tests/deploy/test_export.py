@@ -19,7 +19,7 @@ from backbones.errors import InputError
 from deploy import exporting, load_runtime, verification
 from deploy.export_options import ExportOptions
 from deploy.exporting import export
-from deploy.graph_check import PORTABLE
+from deploy.graph_check import ALLOWED, PORTABLE
 from deploy.models import open_classifier, open_detector
 from deploy.runtimes.classifier import ClassifierRuntime
 from deploy.runtimes.detector import DetectorRuntime
@@ -65,6 +65,12 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture(scope="module")
+def portable(exported: Path) -> Path:
+    """The same detector's file of the portable flavour."""
+    return export(ExportOptions(model=str(exported), flavour="portable", quiet=True))
+
+
+@pytest.fixture(scope="module")
 def exported_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("classifier")
     network = randomize_norms(build_backbone("resnet20", 10))
@@ -74,11 +80,19 @@ def exported_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_graph_is_portable_and_dynamic(exported: Path) -> None:
-    model = onnx.load(exported / "model.onnx")
+def test_the_file_of_a_processor_has_onnxs_own_operators(exported: Path) -> None:
+    operators = {node.op_type for node in onnx.load(exported / "model.onnx").graph.node}
+    assert {"NonMaxSuppression", "RoiAlign"} <= operators <= ALLOWED["ops"]
+    assert json.loads((exported / "model.json").read_text())["flavour"] == "ops"
+
+
+def test_the_portable_graph_has_no_free_results_and_is_dynamic(portable: Path) -> None:
+    assert portable.name == "model-portable.onnx"
+    model = onnx.load(portable)
     operators = {node.op_type for node in model.graph.node}
     assert operators <= PORTABLE
     assert "BatchNormalization" not in operators
+    assert json.loads(portable.with_suffix(".json").read_text())["flavour"] == "portable"
     images, sizes = model.graph.input
     assert [dim.dim_param != "" for dim in images.type.tensor_type.shape.dim] == [True, True, True, False]
     assert images.type.tensor_type.elem_type == onnx.TensorProto.UINT8
@@ -105,16 +119,18 @@ def test_a_mask_detector_exports_its_masks(tmp_path: Path) -> None:
     assert np.asarray(theirs[0].masks).shape == (len(theirs[0]), 100, 128)
 
 
-def test_roi_pooling_is_not_exported(tmp_path: Path) -> None:
+def test_roi_pooling_has_no_portable_form(tmp_path: Path) -> None:
     save_detector(small_detector("vgg"), tmp_path / "m.safetensors")
     with pytest.raises(InputError, match="RoI pooling has no form that every engine has; train with --pool align"):
-        export(ExportOptions(model=str(tmp_path / "m.safetensors"), quiet=True))
+        export(ExportOptions(model=str(tmp_path / "m.safetensors"), flavour="portable", quiet=True))
     assert not list(tmp_path.glob("*.onnx"))
 
 
+@pytest.mark.parametrize("flavour", ["ops", "portable"])
 @pytest.mark.parametrize("batch", [1, 2, 5])
-def test_the_file_gives_the_models_detections(exported: Path, batch: int) -> None:
-    detector, runtime = load_detector(exported), load_runtime(exported / "model.onnx")
+def test_the_file_gives_the_models_detections(exported: Path, portable: Path, batch: int, flavour: str) -> None:
+    detector = load_detector(exported)
+    runtime = load_runtime(portable if flavour == "portable" else exported / "model.onnx")
     scenes = [compose_scene("val", number).image for number in range(10)]
     rng = np.random.default_rng(batch)
     pictures = [scene[: rng.integers(60, 129), : rng.integers(60, 129)] for scene in scenes]

@@ -16,6 +16,7 @@ from backbones import build_backbone, save_weights
 from backbones.convention import InputConvention
 from backbones.errors import InputError
 from deploy import exporting, load_runtime
+from deploy.engines import building
 from deploy.export_options import ExportOptions
 from deploy.exporting import export, onnx_target
 from deploy.gates import GATES, Verdict
@@ -30,6 +31,7 @@ from detection.segmentation.building import build_segmenter, load_segmenter, sav
 from detection.segmentation.settings import SegmenterSettings
 from detection.settings import InputSettings, PoolSettings
 from tests.backbones.test_batch_norm import randomize_norms
+from tests.deploy.stand_in_models import write_detector
 from tests.deploy.test_export import taught
 from tests.detection.builders import small_detector
 
@@ -56,13 +58,20 @@ def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_files_are_named_after_what_they_are() -> None:
-    def name(**options: str) -> str:
-        return onnx_target(ExportOptions(**{"model": "torchvision://resnet50", **options})).name  # type: ignore[arg-type]
+    def name(flavour: str | None = None, **options: str) -> str:
+        return onnx_target(ExportOptions(**{"model": "torchvision://resnet50", **options}), flavour).name  # type: ignore[arg-type]
 
-    assert name() == "resnet50.onnx"
-    assert name(precision="int8", flavour="ops") == "resnet50-ops-int8.onnx"
+    assert name() == name("ops") == "resnet50.onnx"
+    assert name("portable") == "resnet50-portable.onnx"
+    assert name("portable", precision="fp16") == "resnet50-portable-fp16.onnx"
     assert name(precision="int8", int8_style="cpu") == "resnet50-int8-cpu.onnx"
     assert name(output="a/engine.plan", format="tensorrt") == "engine.onnx"
+
+
+def test_a_detectors_flavour_is_the_one_that_is_fast_in_the_engines_of_the_format() -> None:
+    assert ExportOptions().detector_flavour == "ops"
+    assert ExportOptions(format="tensorrt").detector_flavour == "portable"
+    assert ExportOptions(flavour="portable").detector_flavour == "portable"
 
 
 def test_the_activation_map_makes_the_logit(classifier: Path) -> None:
@@ -137,10 +146,10 @@ def test_a_segmenter_labels_pixels_in_every_engine(segmenter: Path) -> None:
     assert len(np.unique(theirs.labels)) > 1
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_a_detector_with_onnx_operators(tmp_path: Path, precision: str) -> None:
+def test_a_detector_with_fewer_proposals_in_half_precision(tmp_path: Path) -> None:
     save_detector(taught("fpn"), tmp_path / "model.safetensors")
-    file = export(ExportOptions(model=str(tmp_path), flavour="ops", precision=precision, proposals=20, quiet=True))
+    file = export(ExportOptions(model=str(tmp_path), precision="fp16", proposals=20, quiet=True))
+    assert file.name == "model-fp16.onnx"
     operators = {node.op_type for node in onnx.load(file).graph.node}
     assert {"NonMaxSuppression", "RoiAlign"} <= operators <= ALLOWED["ops"]
     about = json.loads(file.with_suffix(".json").read_text())
@@ -158,7 +167,7 @@ def test_the_papers_pooling_has_an_operator(tmp_path: Path) -> None:
         small_detector("vgg", output=replace(small_detector("vgg").settings.output, score_threshold=0.0))
     )
     save_detector(detector, tmp_path / "model.safetensors")
-    file = export(ExportOptions(model=str(tmp_path), flavour="ops", quiet=True))
+    file = export(ExportOptions(model=str(tmp_path), quiet=True))
     assert "MaxRoiPool" in {node.op_type for node in onnx.load(file).graph.node}
 
 
@@ -216,6 +225,23 @@ def test_engines_need_tensorrt(classifier: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(exporting, "find_spec", lambda name: None)
     with pytest.raises(InputError, match="needs TensorRT: pip install"):
         export(ExportOptions(model=str(classifier), format="tensorrt", quiet=True))
+
+
+def test_engines_are_built_from_the_portable_flavour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporting, "find_spec", lambda name: True)
+    with pytest.raises(InputError, match="--flavour ops: TensorRT engines are built from the portable flavour"):
+        export(ExportOptions(model="run", format="tensorrt", flavour="ops", quiet=True))
+    built: list[tuple[Path, Path]] = []
+    monkeypatch.setattr(building, "build_plan", lambda source, plan, options: built.append((source, plan)))
+    for model in ("runs/a/model-portable-fp16.onnx", "runs/a/model.onnx"):
+        export(ExportOptions(model=model, format="tensorrt", quiet=True))
+    assert [plan.name for _, plan in built] == ["model-fp16.plan", "model.plan"]
+
+
+def test_no_engine_of_the_flavour_ops(tmp_path: Path) -> None:
+    file = write_detector(tmp_path / "model.onnx", flavour="ops")
+    with pytest.raises(InputError, match=r"model\.onnx: is of the flavour ops, .* --model RUN --flavour portable"):
+        building.build_plan(file, tmp_path / "model.plan")
 
 
 def test_an_exported_file_is_not_exported_again() -> None:

@@ -124,6 +124,14 @@ def test_versions_and_other_models_stay(tmp_path: Path, detector: Path) -> None:
     assert not list(tmp_path.glob("repository.*"))
 
 
+def test_plans_for_tensorrt_are_not_made_of_the_flavour_ops(tmp_path: Path) -> None:
+    ops, portable = (write_detector(tmp_path / f"{name}.onnx", flavour=name) for name in ("ops", "portable"))
+    written(tmp_path, ops, portable)
+    written(tmp_path, portable, plans="tensorrt")
+    with pytest.raises(InputError, match=r"ops\.onnx: is of the flavour ops, .* --flavour portable"):
+        written(tmp_path, ops, plans="tensorrt")
+
+
 def test_a_failure_leaves_the_old_repository(tmp_path: Path, detector: Path) -> None:
     repository = written(tmp_path, detector)
     before = sorted(repository.rglob("*"))

@@ -16,6 +16,7 @@ import pytest
 
 from backbones.errors import InputError
 from backbones.resize_fingerprint import made_picture, resize_fingerprint
+from deploy.engine_names import HINTS
 from deploy.export_options import ExportOptions
 from deploy.exportable import open_exportable
 from deploy.metadata import KEY, read_metadata
@@ -113,6 +114,24 @@ def test_threads_may_share_a_session(exported_classifier: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda picture: runtime.predict([picture]), pictures))
     np.testing.assert_array_equal(np.concatenate(alone), np.concatenate(together))
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_streams_share_a_batch(exported: Path, batch: int) -> None:
+    whole, streams = (load_runtime(exported / "model.onnx", 2, "openvino", hint) for hint in HINTS)
+    scenes = np.stack([compose_scene("val", number).image for number in range(batch)])
+    inputs = {"images": scenes, "sizes": np.array([scenes.shape[1:3]] * batch, np.int64)}
+    found, wanted = streams.session.run(inputs), whole.session.run(inputs)
+    for name, values in wanted.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-4, atol=1e-3)
+    for wrong in (np.zeros((batch, 3), np.int64), np.zeros((batch + 1, 2), np.int64)):
+        with pytest.raises(InputError, match="refuses images"):
+            streams.session.run({**inputs, "sizes": wrong})
+
+
+def test_an_unknown_hint_is_refused(exported: Path) -> None:
+    with pytest.raises(InputError, match="no hint 'speed'; there are latency, throughput"):
+        load_runtime(exported / "model.onnx", hint="speed")
 
 
 def test_the_fingerprint_of_resizing_is_one_of_pixels(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,6 +91,31 @@ def test_a_fixed_number_of_rounds_knows_whether_it_was_enough() -> None:
     assert torch.equal(keep, expected)
 
 
+def test_only_chains_within_a_block_cost_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    boxes = cases("chained", 2, 300, seed=0)
+    valid = torch.ones(boxes.shape[:2], dtype=torch.bool)
+    monkeypatch.setattr(module, "BLOCK", 32)
+    keep, exact = nms_by_fixed_point(boxes, valid, 0.5, iterations=8)
+    assert exact.all()
+    assert torch.equal(keep, by_torchvision(boxes, valid, 0.5))
+    valid[1, 40:] = False  # a chain that is too long in one group says nothing of the other
+    monkeypatch.setattr(module, "BLOCK", 128)
+    assert nms_by_fixed_point(boxes, valid, 0.5, iterations=8)[1].tolist() == [False, True]
+
+
+def test_boxes_at_the_threshold_and_boxes_without_area() -> None:
+    """Equal boxes, an IoU of exactly the threshold, empty boxes in the same place, and boxes that only touch."""
+    whole, half, third = [0.0, 0, 12, 12], [0.0, 0, 12, 6], [0.0, 0, 12, 4]
+    point, beside = [3.0, 3, 3, 3], [12.0, 0, 24, 12]
+    boxes = torch.tensor([[whole, whole, half, third, point, point, beside], [point] * 7])
+    valid = torch.ones(boxes.shape[:2], dtype=torch.bool)
+    for labels in (None, torch.zeros(boxes.shape[:2], dtype=torch.int64)):
+        keep, exact = nms_by_fixed_point(boxes, valid, 0.5, labels, iterations=3)
+        assert keep.tolist() == [[True, False, True, False, True, True, True], [True] * 7]
+        assert exact.all()
+    assert torch.equal(nms_by_kernel(boxes, valid, 0.5)[0], keep)
+
+
 def test_nothing_valid_keeps_nothing() -> None:
     boxes, valid = cases("random", 2, 10, seed=0), torch.zeros(2, 10, dtype=torch.bool)
     for form in (nms_by_kernel, nms_by_fixed_point):
