@@ -76,17 +76,20 @@ def test_engines_agree(exported: Path) -> None:
     assert [runtime.session.engine.split()[0] for runtime in runtimes] == ["OpenVINO", "ONNX"]
 
 
-def test_a_bf16_file_samples_regions_at_exact_places(exported: Path, tmp_path: Path) -> None:
-    kind = open_exportable(ExportOptions(model=str(exported)))
+@pytest.mark.parametrize(("flavour", "sampler"), [("portable", "GridSample"), ("ops", "ROIAlign")])
+def test_a_bf16_file_samples_regions_at_exact_places(
+    exported: Path, tmp_path: Path, flavour: str, sampler: str
+) -> None:
+    kind = open_exportable(ExportOptions(model=str(exported), flavour=flavour))
     graph = kind.graph("bf16")
     model = trace(graph, kind.example, graph.outputs, kind.shapes, "bf16", kind.argument)
-    write_onnx(model, kind.metadata("bf16", "portable"), tmp_path / "m.onnx")
+    write_onnx(model, kind.metadata("bf16", flavour), tmp_path / "m.onnx")
     session = OpenVinoSession(tmp_path / "m.onnx")
     layers = session._compiled.get_runtime_model().get_ops()
     if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         kinds = {_told(layer, "outputPrecisions") for layer in layers if _told(layer, "layerType") in LEARNT}
         assert kinds == {"bf16"}
-    samplers = [layer for layer in layers if _told(layer, "layerType") == "GridSample"]
+    samplers = [layer for layer in layers if _told(layer, "layerType") == sampler]
     assert samplers
     waiting, seen = [sampler.input_value(1).get_node() for sampler in samplers], set()
     while waiting:
