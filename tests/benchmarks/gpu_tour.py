@@ -59,6 +59,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from backbones.errors import InputError
 from backbones.running.atomic_write import write_json
+from backbones.running.measurement import write_measurement
 from tests.benchmarks.gpu.packages import hide_absent_packages, use_wheels
 
 if TYPE_CHECKING:
@@ -89,6 +90,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print("\n".join(table(rows)))
+    if options.summary:
+        kind = "a rehearsal on a CPU of the tour of a GPU: " if options.rehearse else "the tour of a GPU: "
+        results = {row.item: {"status": row.status, "seconds": row.seconds, "found": row.message} for row in rows}
+        write_measurement(options.summary, what=f"{kind}what became of each item", results=results)
     return 0 if all(row.status != "failed" for row in rows) else 1
 
 
@@ -103,6 +108,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--wheels", type=Path, metavar="DIR", help="packages to import that are not installed")
     parser.add_argument("--go-on", type=Path, metavar="DIR", help="parts that an earlier tour left, if there are any")
     parser.add_argument("--parts", type=Path, metavar="DIR", help="write what is to be kept here, in few files")
+    parser.add_argument("--summary", type=Path, metavar="FILE", help="write the table as a measurement")
     parser.add_argument("--commit", default="", help="the revision, where the tree has no history with it")
     return parser.parse_args(argv)
 
@@ -210,8 +216,8 @@ def _require_gpu() -> None:
 
     if not torch.cuda.is_available():
         raise InputError("torch sees no GPU; --rehearse tries everything on the CPU")
-    if not torch.cuda._is_in_bad_fork() and torch.cuda.is_initialized():
-        raise InputError("this process has begun to use the GPU, so that none can be forked from it")
+    if torch.cuda.is_initialized():
+        raise InputError("an import has begun to use the GPU, so that nothing can be forked from this process")
 
 
 def table(rows: Sequence[Row]) -> list[str]:

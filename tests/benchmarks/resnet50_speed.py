@@ -71,6 +71,8 @@ def measure(settings: Settings) -> dict[str, dict[str, float]]:
     device = torch.device(settings.device)
     torch.backends.cudnn.benchmark = True
     networks = {"ours": build_backbone("resnet50_v15"), "torchvision": torchvision.models.resnet50()}
+    # Forward and twice as much backward; a multiply-add is two operations.
+    work = 6 * count_multiply_adds(networks["ours"], settings.size)
     steps = {name: make_step(network, settings, device) for name, network in networks.items()}
     rates: dict[str, list[float]] = {name: [] for name in steps}
     for round_ in range(settings.pairs + 1):
@@ -80,8 +82,6 @@ def measure(settings: Settings) -> dict[str, dict[str, float]]:
                 rates[name].append(settings.steps * settings.batch / seconds)
     ratios = [a / b for a, b in zip(rates["ours"], rates["torchvision"], strict=True)]
     results = {name: spread(values) for name, values in {**rates, "ratio": ratios}.items()}
-    # Forward and twice as much backward; a multiply-add is two operations.
-    work = 6 * count_multiply_adds(build_backbone("resnet50_v15"), settings.size)
     peak = peak_rate(device, settings.precision, settings.peak_side)
     results["share_of_peak"] = {"median": round(results["ours"]["median"] * work / peak, 4), "peak_tflops": peak / 1e12}
     return results

@@ -63,19 +63,20 @@ def write_tiny_data(folder: Path) -> None:
     """Built-in digits in the layouts of the real data, few; sets that are there stay."""
     if not (folder / CIFAR).exists():
         for split, count in (("train", 64), ("test", 16)):
-            _write_scans(folder / CIFAR / f"cifar10_q75_{split}.npz", count)
+            write_scans(folder / CIFAR / f"cifar10_q75_{split}.npz", count)
     if not (folder / COCO).exists():
-        write_coco(folder / COCO, limit=4)
+        write_coco(folder / COCO, limit=2)
         for split in ("train", "val"):
             (folder / COCO / split).rename(folder / COCO / f"{split}2017")
             names = folder / COCO / "annotations"
             (names / f"instances_{split}.json").rename(names / f"instances_{split}2017.json")
     if not (folder / BCCD).exists():
-        write_voc(folder / BCCD / "VOC2007", limit=4)
+        write_voc(folder / BCCD / "VOC2007", limit=2)
     (folder / WEIGHTS).mkdir(exist_ok=True)
 
 
-def _write_scans(path: Path, count: int) -> None:
+def write_scans(path: Path, count: int) -> None:
+    """Digits as ``unpack_cifar`` reads them."""
     pictures = digits_classification("val")
     headers, scans = set(), []
     for image in pictures.images[:count]:

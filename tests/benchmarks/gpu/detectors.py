@@ -23,6 +23,7 @@ from detection.data.datasets import read_checked
 from detection.detector import Detector
 from detection.evaluation import detect_all, score
 from detection.operators import COMPILED
+from detection.settings import ProposalSettings
 from detection.targets import Targets
 from detection.training.job import EVALUATION_BATCH, DetectionJob
 from detection.training.options import TrainingOptions, resolve
@@ -60,8 +61,9 @@ class Pair:
 def make_pair(place: Place, batch: int) -> Pair:
     """R50-FPN for pictures of 800 x 1333."""
     torch.manual_seed(0)
-    height, width = place.size((800, 1333), (96, 128))
-    small: dict[str, Any] = {"channels": 16, "proposals": 30}
+    height, width = place.size((800, 1333), (64, 96))
+    few = ProposalSettings(30, 10)
+    small: dict[str, Any] = {"channels": 8, "proposals": 10, "train_proposals": few, "test_proposals": few}
     depth, classes = place.size((50, 90), (18, 5))
     theirs, ours = make_twins(depth, classes=classes, size=height, **place.size({}, small))
     images = torch.randint(0, 256, (batch, 3, height, width), dtype=torch.uint8)
@@ -156,7 +158,8 @@ def _detecting(place: Place, pair: Pair, detect: Callable[..., Any]) -> Callable
     pair.ours.eval()
 
     def run() -> None:
-        torch.compiler.cudagraph_mark_step_begin()
+        if place.device == "cuda":
+            torch.compiler.cudagraph_mark_step_begin()
         with torch.inference_mode(), autocast(place.torch_device, "bf16"):
             detect(images, sizes)
 
