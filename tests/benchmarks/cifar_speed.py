@@ -90,7 +90,7 @@ def fast(arch: str, data: LabelledImages, device: torch.device, precision: str, 
     )  # fmt: skip
     stream = torch.cuda.Stream() if device.type == "cuda" else None
     steps = GraphSteps(learner, pool, BatchPlan(EndlessOrder(len(data.labels), 0), batch, 0), stream)
-    numbers = iter(range(10**9))
+    numbers = iter(steps.batches(0, 10**9))
 
     def step() -> None:
         with steps.on_device():

@@ -48,6 +48,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -59,6 +60,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from backbones.errors import InputError
 from backbones.running.atomic_write import write_json
+from backbones.running.command_line import FAILED, INTERRUPTED
 from backbones.running.measurement import write_measurement
 from tests.benchmarks.gpu.packages import hide_absent_packages, use_wheels
 
@@ -84,17 +86,21 @@ class Row:
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = parse(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that an item in flight ends with the tour
     try:
         rows = run(options)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return FAILED
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on", file=sys.stderr)
+        return INTERRUPTED
     print("\n".join(table(rows)))
     if options.summary:
         kind = "a rehearsal on a CPU of the tour of a GPU: " if options.rehearse else "the tour of a GPU: "
         results = {row.item: {"status": row.status, "seconds": row.seconds, "found": row.message} for row in rows}
         write_measurement(options.summary, what=f"{kind}what became of each item", results=results)
-    return 0 if all(row.status != "failed" for row in rows) else 1
+    return FAILED if any(row.status == "failed" for row in rows) else 0
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -161,12 +167,12 @@ def tour(items: Sequence[Item], place: Place, end: float, parts: Path | None = N
     Returns:
         a row for each item, in the order of ``items``.
     """
+    from tests.benchmarks.gpu import processes
     from tests.benchmarks.gpu.item import read_json
-    from tests.benchmarks.gpu.processes import FAILED, SKIPPED
     from tests.benchmarks.gpu.travel import STATUS, pack
 
     known = {name: Row(**row) for name, row in read_json(place.output / STATUS).items()}
-    failed = {name for name, row in known.items() if row.status in (FAILED, "timeout")}
+    failed = {name for name, row in known.items() if row.status in (processes.FAILED, processes.TIMEOUT)}
     method, tried = "fork", False
     for item in sorted(items, key=lambda item: item.name in failed and not item.goes_on):
         left = end - RESERVE - time.monotonic()
@@ -175,13 +181,13 @@ def tour(items: Sequence[Item], place: Place, end: float, parts: Path | None = N
             continue
         reason = item.missing(place) or ("" if left >= item.least else "no time left")
         if reason:
-            known[item.name] = Row(item.name, SKIPPED, 0.0, reason)
+            known[item.name] = Row(item.name, processes.SKIPPED, 0.0, reason)
             continue
         print(f"{item.name}: {item.what}", flush=True)
         row = _run(item, place, left, method)
-        if row.status == FAILED and not tried and left - row.seconds >= item.least:
+        if row.status == processes.FAILED and not tried and left - row.seconds >= item.least:
             again = _run(item, place, left - row.seconds, "spawn")
-            if again.status != FAILED:
+            if again.status != processes.FAILED:
                 row, method = again, "spawn"
         tried = True
         known[item.name] = row
@@ -194,13 +200,13 @@ def tour(items: Sequence[Item], place: Place, end: float, parts: Path | None = N
 
 
 def _run(item: Item, place: Place, left: float, method: str) -> Row:
+    from tests.benchmarks.gpu import processes
     from tests.benchmarks.gpu.items import measure
-    from tests.benchmarks.gpu.processes import run_apart
     from tests.benchmarks.gpu.travel import LOGS
 
     log = place.output / LOGS / f"{item.name}.log"
     limit = min(item.limit, left)
-    outcome = run_apart(measure, (item, place), log, limit, asked_first=item.goes_on, method=method)
+    outcome = processes.run_apart(measure, (item, place), log, limit, asked_first=item.goes_on, method=method)
     return Row(item.name, outcome.status, round(outcome.seconds, 1), outcome.message)
 
 

@@ -49,7 +49,7 @@ class Pair:
     Attributes:
         ours, theirs: on the device.
         images: [B, 3, H, W] uint8 on the device.
-        batch: the same, padded, with objects; on the CPU, as a loader gives it.
+        batch: the same, padded, with objects; on the device too.
     """
 
     ours: Detector
@@ -73,9 +73,10 @@ def make_pair(place: Place, batch: int) -> Pair:
         boxes, labels, torch.ones_like(labels, dtype=torch.bool), torch.zeros_like(labels, dtype=torch.bool),
         torch.tensor([[height, width]] * batch), torch.arange(batch),
     )  # fmt: skip
-    padded = pad(images).contiguous(memory_format=torch.channels_last)
     device = place.torch_device
-    return Pair(ours.to(device), theirs.to(device), images.to(device), Batch(padded, targets, tuple(range(batch))))
+    padded = pad(images.to(device)).contiguous(memory_format=torch.channels_last)
+    prepared = Batch(padded, targets.to(device), tuple(range(batch)))
+    return Pair(ours.to(device), theirs.to(device), images.to(device), prepared)
 
 
 def against_torchvision(place: Place, record: Record) -> Finding:
@@ -98,7 +99,7 @@ def against_torchvision(place: Place, record: Record) -> Finding:
 
 def _training(place: Place, pair: Pair, job: DetectionJob, pairs: int) -> dict[str, Any]:
     """Our step is the job's own, with everything that belongs to it."""
-    device, images, targets = place.torch_device, pair.images, pair.batch.targets.to(place.torch_device)
+    device, images, targets = place.torch_device, pair.images, pair.batch.targets
     optimizer = torch.optim.SGD(
         [parameter for parameter in pair.theirs.parameters() if parameter.requires_grad],
         lr=_RATE, momentum=0.9, weight_decay=1e-4,
@@ -154,7 +155,7 @@ def _deployed(place: Place, batch: int) -> dict[str, Any]:
 
 
 def _detecting(place: Place, pair: Pair, detect: Callable[..., Any]) -> Callable[[], None]:
-    images, sizes = pair.batch.images.to(place.torch_device), pair.batch.targets.sizes.to(place.torch_device)
+    images, sizes = pair.batch.images, pair.batch.targets.sizes
     pair.ours.eval()
 
     def run() -> None:
