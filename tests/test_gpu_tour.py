@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.machinery
+import importlib.util
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from backbones.errors import InputError
+from backbones.pretraining.options import resolve as resolve_classifier
 from backbones.running.atomic_write import write_json
 from backbones.running.command_line import Interrupted
 from backbones.running.interrupts import noticing_interrupts
-from tests.benchmarks import collect_gpu, gpu_tour
-from tests.benchmarks.gpu import data, processes, travel
+from detection.training.options import TrainingOptions as DetectorOptions
+from detection.training.options import resolve as resolve_detector
+from tests.benchmarks import cifar_runs, collect_gpu, gpu_tour
+from tests.benchmarks.gpu import classifiers, data, detectors, packages, processes, travel
 from tests.benchmarks.gpu.item import Finding, Item, Place, Record
 from tests.benchmarks.gpu.items import ITEMS
 from tests.benchmarks.gpu.processes import Outcome
@@ -50,6 +58,36 @@ def test_the_rehearsal_passes_and_may_not_be_collected(tmp_path: Path) -> None:
         assert str(tmp_path) not in text, "no path of a machine"
     assert collect_gpu.main([str(tmp_path / "parts"), "--results", str(tmp_path / "results")]) == 1
     assert not (tmp_path / "results").exists()
+
+
+class Begun(Exception):
+    """A training has got its options."""
+
+
+TRAININGS = [item for item in ITEMS if item.needs and item.obstacle is None]
+
+
+@pytest.mark.parametrize("item", TRAININGS, ids=lambda item: item.name)
+def test_the_trainings_of_a_tour_have_options_that_hold(
+    item: Item, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In full size, as far as can be known without a GPU."""
+
+    def begin(options: object) -> None:
+        resolved = (resolve_detector if isinstance(options, DetectorOptions) else resolve_classifier)(options)
+        assert (resolved.device, resolved.precision) == ("cuda", "bf16")
+        raise Begun
+
+    for module in (classifiers, detectors, cifar_runs):
+        monkeypatch.setattr(module, "train", begin)
+    monkeypatch.setattr(classifiers, "unpack_cifar", lambda *_: "npz:data/cifar10_jpeg")
+    monkeypatch.setattr(Record, "once", lambda self, part, function: function())
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "imagenet_weights").mkdir()
+    (tmp_path / "imagenet_weights/resnet50_any.pth.xz").touch()
+    place = Place("cuda", tmp_path, tmp_path)
+    with pytest.raises(Begun):
+        item.measure(place, Record(item, replace(place, device="cpu")))
 
 
 # Items that measure nothing -------------------------------------------------------------------------------------------
@@ -118,6 +156,12 @@ def runs(place: Place, name: str) -> int:
     return len(path.read_text()) if path.exists() else 0
 
 
+def is_running(place: Place) -> bool:
+    """Whether what the hanging item started is still there."""
+    state = Path(f"/proc/{(place.output / 'child').read_text()}/stat")
+    return state.exists() and state.read_text().split()[2] != "Z"
+
+
 def test_a_hang_and_a_crash_cost_only_their_own_limits(place: Place) -> None:
     begun = time.monotonic()
     found = tour([
@@ -130,8 +174,7 @@ def test_a_hang_and_a_crash_cost_only_their_own_limits(place: Place) -> None:
     assert found["crashing"][0] == "failed"
     assert "ended by signal 9" in found["crashing"][1]
     assert found["raising"] == ("failed", "ValueError: no such kernel")
-    child = int((place.output / "child").read_text())
-    assert not Path(f"/proc/{child}").exists() or "Z" in Path(f"/proc/{child}/stat").read_text().split()[2]
+    assert not is_running(place)
     part = json.loads((place.output / "results/crashing.json").read_text())
     assert part["results"] == {"first": 1}
     assert not part["complete"]
@@ -158,6 +201,17 @@ def test_a_second_tour_runs_only_what_is_open_and_failures_last(place: Place) ->
     assert (runs(fresh, "good"), runs(fresh, "training"), runs(fresh, "new")) == (1, 2, 1)
     order = sorted(("new", "raising"), key=lambda name: (fresh.output / f"{name}.runs").stat().st_mtime_ns)
     assert order == ["new", "raising"]
+
+
+def test_a_tour_that_is_stopped_takes_its_item_with_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    previous = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 1.0)
+        with pytest.raises(KeyboardInterrupt):
+            tour([an_item("hanging", hung)], place)
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+    assert not is_running(place)
 
 
 def test_items_without_data_or_time_are_left_out_and_say_so(place: Place) -> None:
@@ -240,15 +294,37 @@ def test_the_list_of_what_was_not_run_is_that_of_the_tour() -> None:
     assert [item.name for item in ITEMS if item.name not in done] == [name for name in listed if name not in done]
 
 
+def test_wheels_are_unpacked_and_what_is_installed_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "wheels").mkdir()
+    with zipfile.ZipFile(tmp_path / "wheels/travelled-1-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("travelled/__init__.py", "answer = 7")
+        wheel.writestr("yaml/__init__.py", "raise ValueError")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for _ in range(2):
+        packages.use_wheels(tmp_path / "wheels", tmp_path / "site")
+    assert importlib.import_module("travelled").answer == 7
+    assert importlib.util.find_spec("yaml").origin == yaml.__file__
+
+
+def test_a_rehearsal_finds_no_packages_that_the_machine_lacks() -> None:
+    finder = packages._Hiding(importlib.machinery.PathFinder)
+    assert finder.find_spec("json") is not None
+    assert finder.find_spec("onnx") is None
+    assert finder.find_spec("onnxruntime") is not None
+    with pytest.raises(RuntimeError, match=r"imported before it could be hidden: .*pytest"):
+        packages.hide_absent_packages()
+
+
 def test_the_scans_of_cifar_become_their_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), np.uint8)
     for split in ("train", "test"):
-        data.write_scans(tmp_path / f"sets/cifar10_jpeg/cifar10_q75_{split}.npz", 16)
+        file = tmp_path / f"sets/cifar10_jpeg/cifar10_q75_{split}.npz"
+        data.write_scans(file, images, np.arange(12, dtype=np.uint8) % 10)
     monkeypatch.chdir(tmp_path)
     assert data.unpack_cifar(tmp_path / "sets", workers=2) == "npz:data/cifar10_jpeg"
-    pictures = data.digits_classification("val")
     with np.load("data/cifar10_jpeg/test.npz") as file:
-        images, labels = file["images"], file["labels"]
-    assert labels.tolist() == pictures.labels[:16].tolist()
-    for image, original in zip(images, pictures.images, strict=False):
-        Image.fromarray(original).save(tmp_path / "one.jpg", quality=75)
+        unpacked, labels = file["images"], file["labels"]
+    assert labels.tolist() == [*range(10), 0, 1]
+    for image, original in zip(unpacked, images, strict=True):
+        Image.fromarray(original).save(tmp_path / "one.jpg", quality=data.QUALITY)
         assert np.array_equal(image, np.asarray(Image.open(tmp_path / "one.jpg").convert("RGB")))

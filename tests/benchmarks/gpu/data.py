@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from backbones.data.digits import digits_classification
 from backbones.running.atomic_write import atomic_path
 from detection.data.digit_files import write_coco, write_voc
 
 CIFAR, COCO, BCCD, WEIGHTS, PLANS = "cifar10_jpeg", "coco100", "bccd", "imagenet_weights", "plans"
 _END = b"\xff\xd9"
-_QUALITY = 75
+QUALITY = 75
 
 
 def unpack_cifar(data: Path, workers: int) -> str:
@@ -60,10 +59,12 @@ def weights_file(data: Path) -> str:
 
 
 def write_tiny_data(folder: Path) -> None:
-    """Built-in digits in the layouts of the real data, few; sets that are there stay."""
+    """Noise and built-in digits in the layouts of the real data, few; sets that are there stay."""
     if not (folder / CIFAR).exists():
         for split, count in (("train", 64), ("test", 16)):
-            write_scans(folder / CIFAR / f"cifar10_q75_{split}.npz", count)
+            rng = np.random.default_rng(count)
+            images, labels = rng.integers(0, 256, (count, 32, 32, 3), np.uint8), np.arange(count, dtype=np.uint8) % 10
+            write_scans(folder / CIFAR / f"cifar10_q75_{split}.npz", images, labels)
     if not (folder / COCO).exists():
         write_coco(folder / COCO, limit=2)
         for split in ("train", "val"):
@@ -75,13 +76,12 @@ def write_tiny_data(folder: Path) -> None:
     (folder / WEIGHTS).mkdir(exist_ok=True)
 
 
-def write_scans(path: Path, count: int) -> None:
-    """Digits as ``unpack_cifar`` reads them."""
-    pictures = digits_classification("val")
+def write_scans(path: Path, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
+    """Pictures [N, H, W, 3] as ``unpack_cifar`` reads them."""
     headers, scans = set(), []
-    for image in pictures.images[:count]:
+    for image in images:
         stream = io.BytesIO()
-        Image.fromarray(image).save(stream, "JPEG", quality=_QUALITY)
+        Image.fromarray(image).save(stream, "JPEG", quality=QUALITY)
         content = stream.getvalue()
         start = content.index(b"\xff\xda")
         start += 2 + int.from_bytes(content[start + 2 : start + 4], "big")
@@ -91,5 +91,5 @@ def write_scans(path: Path, count: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(
         path, header=np.frombuffer(header, np.uint8), data=np.frombuffer(b"".join(scans), np.uint8),
-        lengths=np.array([len(scan) for scan in scans]), labels=pictures.labels[:count].astype(np.uint8),
+        lengths=np.array([len(scan) for scan in scans]), labels=labels,
     )  # fmt: skip

@@ -93,8 +93,9 @@ def _run(function: Callable[..., None], arguments: tuple[Any, ...], log: Path) -
     except Interrupted as stop:
         print(f"stopped, and goes on another time ({stop})")
         code = INTERRUPTED
-    except BaseException:
+    except BaseException as error:  # whatever it is, it ends this process only
         traceback.print_exc()
+        print(f"{type(error).__name__}: {' '.join(str(error).split())}")
         code = 1
     sys.stdout.flush()
     os._exit(code)  # not the parent's clean-up, of which this process has a copy
