@@ -72,6 +72,7 @@ os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # asking whether th
 RESERVE = 4.0
 """Seconds of a tour that its end takes."""
 BEFORE = "done before"
+_PATIENCE = 5  # a rehearsal may share few slow cores with much else
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,8 @@ def tour(items: Sequence[Item], place: Place, end: float, parts: Path | None = N
             continue
         reason = item.missing(place) or ("" if left >= item.least else "no time left")
         if reason:
-            known[item.name] = Row(item.name, processes.SKIPPED, 0.0, reason)
+            if item.name not in failed:  # what is known of a failure stays
+                known[item.name] = Row(item.name, processes.SKIPPED, 0.0, reason)
             continue
         print(f"{item.name}: {item.what}", flush=True)
         row = _run(item, place, left, method)
@@ -214,7 +216,7 @@ def _run(item: Item, place: Place, left: float, method: str) -> Row:
     from tests.benchmarks.gpu.travel import LOGS
 
     log = place.output / LOGS / f"{item.name}.log"
-    limit = min(item.limit, left)
+    limit = min(item.limit * place.size(1, _PATIENCE), left)
     outcome = processes.run_apart(measure, (item, place), log, limit, asked_first=item.goes_on, method=method)
     return Row(item.name, outcome.status, round(outcome.seconds, 1), outcome.message)
 
