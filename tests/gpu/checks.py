@@ -46,6 +46,7 @@ from tests.detection.builders import SIZE, data_of, random_targets, small_detect
 
 Check = Callable[[torch.device], None]
 STRIDES = (4, 8, 16, 32)
+_BEST = 20  # detections of each picture that are compared; the forms may leave different room for further ones
 _CYCLES = 1_000_000_000
 """Of a GPU's clock: more than half a second."""
 
@@ -215,7 +216,7 @@ def _assert_same_scores(
     for operators, detect in ((EAGER, plain), (COMPILED, fast)):
         detector.operators = operators
         with torch.inference_mode(), autocast(device, precision):
-            scores.append(detect(images, sizes).scores.float().cpu())
+            scores.append(detect(images, sizes).scores.float().topk(_BEST, 1).values.cpu())
     assert bool((scores[0] > 0.05).any())
     share = 1e-3 if precision == "fp32" else 5e-2
     assert_close(scores[1], scores[0], rtol=share, atol=share)
