@@ -136,10 +136,24 @@ def speed_table() -> list[str]:
     return [*rows, "", f"Median of five interleaved pairs, and their range.{note} {machine(measured)}"]
 
 
-def not_run_table() -> list[str]:
-    """What needs a machine that was not at hand."""
-    rows = ["| not run yet | command |", "|---|---|"]
-    return rows + [f"| {item['what']} | `{item['command']}` |" for item in load("not_run")["items"]]
+def gpu_table() -> list[str]:
+    """What tours of a GPU measured, and in one line what they have yet to measure."""
+    rows = []
+    for path in (*sorted(HERE.glob("gpu_*.json")), *sorted((HERE / "classification").glob("*.json"))):
+        measured = json.loads(path.read_text(encoding="utf-8"))
+        if measured.get("complete"):
+            reached = {True: ", reached", False: ", missed", None: ""}[measured["reached"]]
+            cells = (measured["what"], measured["summary"], f"{measured['target']}{reached}")
+            rows.append(f"| {' | '.join(cells)} | {measured['environment']['gpu']}, {measured['date']} |")
+    head = ["| on a GPU | found | target | card |", "|---|---|---|---|", *rows, ""] if rows else []
+    listed, tried = load("not_run"), load("gpu_rehearsal")
+    names = ", ".join(f"`{item['name']}`" for item in listed["items"])
+    if not names:
+        return head[:-1]
+    passed = sum(found["status"] == "done" for found in tried["results"].values())
+    line = f"Not run yet on a GPU: {names}. `{listed['command']}` runs them, in several parts if need be"
+    rehearsed = f"rehearsed on a CPU on {tried['date']}, {passed} of {len(tried['results'])} items pass"
+    return [*head, f"{line}; {rehearsed} (`results/gpu_rehearsal.json`)."]
 
 
 def exports_table() -> list[str]:
@@ -250,7 +264,7 @@ TABLES: Tables = {
     "improvements": improvements_table,
     "pretraining": pretraining_table,
     "speed": speed_table,
-    "not-run": not_run_table,
+    "gpu": gpu_table,
 }
 
 

@@ -13,13 +13,20 @@ import argparse
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from backbones.pretraining.options import TrainingOptions
+from backbones.pretraining.training import train
+from backbones.running.command_line import INTERRUPTED, Interrupted
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = {"resnet20": "0-2", "resnet56": "0-2", "resnet110": "0-2", "plain20": "0-2", "plain56": "0-2", "resnet32": "0",
          "resnet44": "0"}  # fmt: skip
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="cifar10")
     parser.add_argument("--arch", nargs="+", default=list(SEEDS), choices=list(SEEDS))
@@ -29,28 +36,50 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("results/classification"))
     options = parser.parse_args()
     for arch in options.arch:
-        train(arch, options)
-    runs = [str(run) for arch in options.arch for run in sorted((options.output / arch).glob("seed*"))]
+        try:
+            run_recipe(
+                arch, options.dataset, options.output / arch, seeds=SEEDS[arch], precision=options.precision,
+                iterations=options.iterations,
+            )  # fmt: skip
+        except Interrupted as stop:
+            print(f"interrupted: {stop}", file=sys.stderr)
+            return INTERRUPTED
+    runs = [str(run) for arch in options.arch for run in runs_in(options.output / arch)]
     call("backbones/analyze.py", "curves", "--run", *runs, "--output", str(options.output / "curves.png"))
     for arch in options.arch:
-        folders = [str(run) for run in sorted((options.output / arch).glob("seed*"))]
+        folders = [str(run) for run in runs_in(options.output / arch)]
         name = options.dataset.rpartition("/")[2].rpartition(":")[2]
         call("tests/benchmarks/collect_runs.py", *folders, "--output", str(options.results / f"{name}_{arch}.json"))
+    return 0
 
 
-def train(arch: str, options: argparse.Namespace) -> None:
-    folder = options.output / arch
-    if all((run / "metrics.json").exists() for run in folder.glob("seed*")) and folder.exists():
+def run_recipe(arch: str, dataset: str, folder: Path, device: str = "auto", **changes: Any) -> None:
+    """Train a network by the whole recipe, from its start or from where an earlier run was stopped.
+
+    Args:
+        arch, dataset, device: as ``backbones/train.py`` takes them.
+        folder: of the run, or of the runs of several seeds.
+        changes: further options of a new run.
+
+    Raises:
+        Interrupted: a signal asked to stop; the state is saved.
+    """
+    runs = runs_in(folder)
+    if runs and all((run / "metrics.json").exists() for run in runs):
         return
-    if folder.exists():
-        call("backbones/train.py", "--resume", str(folder))
+    if runs:
+        train(TrainingOptions(resume=str(folder), device=device, tensorboard=False))
         return
-    arguments = ["--arch", arch, "--dataset", options.dataset, "--split", "train", "--val-split", "test",
-                 "--seeds", SEEDS[arch], "--precision", options.precision, "--log-every", "500",
-                 "--evaluate-every", "1000", "--checkpoint-every", "8000", "--output", str(folder)]  # fmt: skip
-    if options.iterations:
-        arguments += ["--iterations", str(options.iterations)]
-    call("backbones/train.py", *arguments)
+    pace = {"log_every": 500, "evaluate_every": 1000, "checkpoint_every": 8000}
+    train(TrainingOptions(
+        arch=arch, dataset=dataset, split="train", val_split="test", device=device, output=str(folder),
+        tensorboard=False, **{**pace, **changes},
+    ))  # fmt: skip
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """The run in a folder, or the runs of several seeds; none where nothing was begun."""
+    return sorted(path.parent for pattern in ("config.yaml", "seed*/config.yaml") for path in folder.glob(pattern))
 
 
 def call(script: str, *arguments: str) -> None:
@@ -58,4 +87,4 @@ def call(script: str, *arguments: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -57,11 +57,7 @@ def main() -> None:
     options = parser.parse_args()
     device = torch.device(options.device)
     torch.backends.cudnn.benchmark = True
-    rng = generator(0)
-    data = LabelledImages(
-        rng.integers(0, 256, (options.images, 32, 32, 3)).astype(np.uint8),
-        rng.integers(0, 10, options.images), tuple("0123456789"),
-    )  # fmt: skip
+    data = noise(options.images)
     results = {}
     for arch in options.arch:
         makers = {"fast": fast, "plain, data on the device": plain, "plain, DataLoader": loaded}
@@ -77,7 +73,14 @@ def main() -> None:
         )
 
 
-def fast(arch: str, data: LabelledImages, device: torch.device, precision: str) -> Step:
+def noise(count: int) -> LabelledImages:
+    """Random pictures of CIFAR's size."""
+    rng = generator(0)
+    pixels = rng.integers(0, 256, (count, 32, 32, 3)).astype(np.uint8)
+    return LabelledImages(pixels, rng.integers(0, 10, count), tuple("0123456789"))
+
+
+def fast(arch: str, data: LabelledImages, device: torch.device, precision: str, batch: int = BATCH) -> Step:
     """Ours."""
     network = build_backbone(arch, 10).to(device, memory_format=torch.channels_last).train()
     learner = Learner(network, make_optimizer(network, CIFAR), gradient_scaler(device, "fp32"), precision)
@@ -86,8 +89,8 @@ def fast(arch: str, data: LabelledImages, device: torch.device, precision: str) 
         DeviceData.of(data, device), normalize, torch.bfloat16 if precision == "bf16" else torch.float32
     )  # fmt: skip
     stream = torch.cuda.Stream() if device.type == "cuda" else None
-    steps = GraphSteps(learner, pool, BatchPlan(EndlessOrder(len(data.labels), 0), BATCH, 0), stream)
-    numbers = iter(range(10**9))
+    steps = GraphSteps(learner, pool, BatchPlan(EndlessOrder(len(data.labels), 0), batch, 0), stream)
+    numbers = iter(steps.batches(0, 10**9))
 
     def step() -> None:
         with steps.on_device():
@@ -96,7 +99,7 @@ def fast(arch: str, data: LabelledImages, device: torch.device, precision: str) 
     return step
 
 
-def plain(arch: str, data: LabelledImages, device: torch.device, precision: str) -> Step:
+def plain(arch: str, data: LabelledImages, device: torch.device, precision: str, batch: int = BATCH) -> Step:
     """A loop as it is usually written, data on the device."""
     pixels = torch.from_numpy(data.images).permute(0, 3, 1, 2).float().to(device)
     pixels -= pixels.mean(0)
@@ -104,7 +107,7 @@ def plain(arch: str, data: LabelledImages, device: torch.device, precision: str)
 
     def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         while True:
-            for index in torch.randperm(len(labels), device=device).split(BATCH)[:-1]:
+            for index in torch.randperm(len(labels), device=device).split(batch)[:-1]:
                 draws = torch.rand(len(index), 3, device=device)
                 yield crop_and_mirror(pixels[index], draws), labels[index]
 
@@ -155,13 +158,15 @@ def plain_step(arch: str, batches: Iterator[tuple[torch.Tensor, torch.Tensor]], 
     return step
 
 
-def measure(steps: dict[str, Step], count: int, pairs: int, device: torch.device) -> dict[str, dict[str, float]]:
-    """Steps per second of each, taken in turn, and the ratios to the first."""
+def measure(
+    steps: dict[str, Step], count: int, pairs: int, device: torch.device, warm: int = 20
+) -> dict[str, dict[str, float]]:
+    """Steps per second of each, taken in turn, and the ratios to the first. ``warm`` steps at least go before."""
     rates: dict[str, list[float]] = {name: [] for name in steps}
     for round_ in range(pairs + 1):  # the first is a warm-up
         for name, step in steps.items():
             begun = time.perf_counter()
-            for _ in range(count if round_ else max(20, count // 10)):
+            for _ in range(count if round_ else max(warm, count // 10)):
                 step()
             if device.type == "cuda":
                 torch.cuda.synchronize()

@@ -14,6 +14,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -29,6 +30,22 @@ from backbones.pretraining.steps.learning import Learner, make_optimizer
 from backbones.running.measurement import write_measurement
 from backbones.running.precision import autocast, gradient_scaler
 
+WHAT = "ResNet-50 (v1.5) training on noise, images per second: ours against torchvision's in the same loop"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is measured, as ``--help`` says it."""
+
+    device: str = "cpu"
+    batch: int = 8
+    size: int = 224
+    precision: str = "fp32"
+    compile: bool = False
+    steps: int = 10
+    pairs: int = 5
+    peak_side: int = 0
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -39,42 +56,45 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="both networks, alike")
     parser.add_argument("--steps", type=int, default=10, help="of each measurement")
     parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--peak-side", type=int, default=0, help="of the matrices; 0 for 8192 on a GPU, else 2048")
     parser.add_argument("--output", help="write a JSON file")
     options = parser.parse_args()
-    device = torch.device(options.device)
-    torch.backends.cudnn.benchmark = True
-    networks = {"ours": build_backbone("resnet50_v15"), "torchvision": torchvision.models.resnet50()}
-    steps = {name: make_step(network, options, device) for name, network in networks.items()}
-    rates: dict[str, list[float]] = {name: [] for name in steps}
-    for round_ in range(options.pairs + 1):
-        for name, step in steps.items():
-            seconds = time_of(step, options.steps, device)
-            if round_:
-                rates[name].append(options.steps * options.batch / seconds)
-    ratios = [a / b for a, b in zip(rates["ours"], rates["torchvision"], strict=True)]
-    results = {name: spread(values) for name, values in {**rates, "ratio": ratios}.items()}
-    # Forward and twice as much backward; a multiply-add is two operations.
-    work = 6 * count_multiply_adds(build_backbone("resnet50_v15"), options.size)
-    peak = peak_rate(device, options.precision)
-    results["share_of_peak"] = {"median": round(results["ours"]["median"] * work / peak, 4), "peak_tflops": peak / 1e12}
+    settings = {key: value for key, value in vars(options).items() if key != "output"}
+    results = measure(Settings(**settings))
     print(results)
     if options.output:
-        write_measurement(
-            options.output,
-            what="ResNet-50 (v1.5) training on noise, images per second: ours against torchvision's in the same loop",
-            settings={key: value for key, value in vars(options).items() if key != "output"},
-            results=results,
-        )
+        write_measurement(options.output, what=WHAT, settings=settings, results=results)
 
 
-def make_step(network: nn.Module, options: argparse.Namespace, device: torch.device) -> Callable[[], None]:
+def measure(settings: Settings) -> dict[str, dict[str, float]]:
+    """Images per second of both, taken in turn, ours over torchvision's, and ours as a share of the peak."""
+    device = torch.device(settings.device)
+    torch.backends.cudnn.benchmark = True
+    networks = {"ours": build_backbone("resnet50_v15"), "torchvision": torchvision.models.resnet50()}
+    # Forward and twice as much backward; a multiply-add is two operations.
+    work = 6 * count_multiply_adds(networks["ours"], settings.size)
+    steps = {name: make_step(network, settings, device) for name, network in networks.items()}
+    rates: dict[str, list[float]] = {name: [] for name in steps}
+    for round_ in range(settings.pairs + 1):
+        for name, step in steps.items():
+            seconds = time_of(step, settings.steps, device)
+            if round_:
+                rates[name].append(settings.steps * settings.batch / seconds)
+    ratios = [a / b for a, b in zip(rates["ours"], rates["torchvision"], strict=True)]
+    results = {name: spread(values) for name, values in {**rates, "ratio": ratios}.items()}
+    peak = peak_rate(device, settings.precision, settings.peak_side)
+    results["share_of_peak"] = {"median": round(results["ours"]["median"] * work / peak, 4), "peak_tflops": peak / 1e12}
+    return results
+
+
+def make_step(network: nn.Module, settings: Settings, device: torch.device) -> Callable[[], None]:
     network = network.to(device, memory_format=torch.channels_last).train()
-    if options.compile:
+    if settings.compile:
         network.compile()
-    learner = Learner(network, make_optimizer(network, IMAGENET), gradient_scaler(device, "fp32"), options.precision)
-    shape = (options.batch, 3, options.size, options.size)
+    learner = Learner(network, make_optimizer(network, IMAGENET), gradient_scaler(device, "fp32"), settings.precision)
+    shape = (settings.batch, 3, settings.size, settings.size)
     images = torch.randn(shape, device=device).contiguous(memory_format=torch.channels_last)
-    labels = torch.randint(1000, (options.batch,), device=device)
+    labels = torch.randint(1000, (settings.batch,), device=device)
     learner.set_rate(1e-4)
     return lambda: void(learner.learn(images, labels))
 
@@ -92,9 +112,9 @@ def time_of(function: Callable[[], None], count: int, device: torch.device) -> f
     return time.perf_counter() - begun
 
 
-def peak_rate(device: torch.device, precision: str, side: int = 8192) -> float:
+def peak_rate(device: torch.device, precision: str, side: int = 0) -> float:
     """Operations per second of a square matrix product."""
-    side = side if device.type == "cuda" else 2048
+    side = side or (8192 if device.type == "cuda" else 2048)
     a, b = torch.randn(side, side, device=device), torch.randn(side, side, device=device)
     if precision == "bf16":
         a, b = a.bfloat16(), b.bfloat16()
