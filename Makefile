@@ -5,10 +5,11 @@ EXTRAS ?= train,export,fast,video,serve,demo,bulk,dev
 BIN := $(VENV)/bin
 comma := ,
 STAMP := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
+MINIMUM ?= .venv-minimum
 QUICKSTART := runs/quickstart
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test lint format digits bench results tables clean
+.PHONY: help setup quickstart test minimum lint format digits bench results tables clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -42,6 +43,17 @@ quickstart: $(STAMP)  ## pretrain, detect, evaluate, export: the whole path on b
 test: $(STAMP)  ## every test that needs no GPU and is not slow, with coverage
 	$(BIN)/python -m pytest --numprocesses 2 --cov --cov-report=term --cov-fail-under=90
 
+minimum: $(MINIMUM)/.installed  ## the core's tests with the lowest versions that pyproject.toml declares
+	@$(MINIMUM)/bin/python --version
+	@$(MINIMUM)/bin/python -m pip freeze --exclude-editable | grep -v '^nvidia-'
+	$(MINIMUM)/bin/python -m pytest --numprocesses 2 -rs tests/backbones tests/detection tests/deploy tests/test_structure.py
+
+$(MINIMUM)/.installed: pyproject.toml constraints-minimum.txt
+	$(PYTHON) -m venv $(MINIMUM)
+	$(MINIMUM)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-minimum.txt \
+		--editable '.[train,export]' pytest pytest-xdist hypothesis
+	@touch $@
+
 lint: $(STAMP)  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -63,5 +75,5 @@ results: $(STAMP)  ## write the tables in README from results/
 tables: $(STAMP)  ## write the paper's tables in docs/results.md from results/
 	$(BIN)/python results/paper_tables.py
 
-clean:  ## remove the environment and caches (not runs/)
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*
+clean:  ## remove the environments and caches (not runs/)
+	rm -rf $(VENV) $(MINIMUM) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*

@@ -61,7 +61,7 @@ class ClassifierGraph(nn.Module):
         if not isinstance(network, ResNet):
             return (network(pixels).float(),)
         *_, last = network.features(pixels).values()
-        logits = network.fc(torch.flatten(network.average_pool(last), 1)).float()
+        logits = network.fc(last.mean((2, 3))).float()  # the average pooling, which torch 2.11 traces into a loop
         weight: Tensor = network.fc.weight  # type: ignore[assignment]
         own = weight[logits.argmax(1)].float()  # [B, C]
         return logits, (last.float() * own[:, :, None, None]).sum(1)

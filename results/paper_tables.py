@@ -18,6 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from results.machines import card, processor
 from results.paper_columns import MULTIPLY_ADDS, TABLE_2, TABLE_3, TABLE_4, TABLE_6
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -63,7 +64,8 @@ def read_results(folder: Path) -> Results:
     entries = []
     for path in sorted((folder / "classification").glob("*.json")):
         file = json.loads(path.read_text(encoding="utf-8"))
-        about = {"gpu": file["environment"]["gpu"], "processor": file["environment"]["processor"]}
+        environment = file["environment"]
+        about = {"gpu": environment["gpu"] and card(environment), "processor": processor(environment)}
         entries += [{**entry, **about} for entry in file["results"]]
     return Results(complexity, entries)
 

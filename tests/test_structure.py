@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,17 @@ def test_nothing_names_a_machine_or_a_registry() -> None:
         if path.suffix in (".py", ".md", ".toml", ".txt", ".json", ".yaml", "") and path.is_file():
             found = suspicious.search(path.read_text(errors="ignore"))
             assert found is None, f"{name}: {found.group(0)}"
+
+
+def test_the_lowest_versions_are_those_that_make_minimum_installs() -> None:
+    """``make minimum`` then tests what pyproject.toml promises, and every bound of what it tests is a number."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    tools = [bound for bound in extras["dev"] if bound.startswith(("pytest>", "pytest-xdist>", "hypothesis>"))]
+    promised = [*project["dependencies"], *extras["train"], *extras["export"], *tools]
+    lines = (ROOT / "constraints-minimum.txt").read_text().splitlines()
+    assert [bound.replace(">=", "==") for bound in promised] == [line for line in lines if not line.startswith("#")]
+    assert all(re.fullmatch(r"[\w-]+>=[\w.]+", bound) for bound in promised)
 
 
 def imported_by(code: str) -> set[str]:

@@ -9,14 +9,21 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("torch", "torchvision", "numpy", "pillow", "pycocotools", "onnx", "onnxruntime", "openvino")
+PACKAGES = (
+    "torch", "torchvision", "numpy", "pillow", "pycocotools", "onnx", "onnxruntime", "openvino", "tensorrt",
+    "tensorrt-rtx", "timm",
+)  # fmt: skip
+INSTRUCTIONS = (
+    "avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16",
+    "amx_fp16", "bf16", "i8mm", "asimdhp",
+)  # fmt: skip
+"""Those that decide how fast a processor multiplies in each precision, by Linux' names; the last three are ARM's."""
+CPUINFO = Path("/proc/cpuinfo")
 
 
 def describe_environment() -> dict[str, Any]:
     """Plain values for ``env.json`` and ``results/``; nothing that names the user or the machine."""
     import torch
-
-    from backbones.running.precision import cpu_has_instructions
 
     versions = {}
     for package in PACKAGES:
@@ -28,22 +35,53 @@ def describe_environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "system": platform.system(),
         "processor": processor_name(),
-        "bf16_instructions": cpu_has_instructions("bf16"),
+        "instructions": processor_instructions(),
         "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        **describe_card(),
         "versions": versions,
         "commit": commit(),
     }
 
 
+def describe_card() -> dict[str, Any]:
+    """The GPU of this process: ``gpu`` is its name, or None where torch sees none."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return {"gpu": None}
+    card = torch.cuda.get_device_properties(torch.cuda.current_device())
+    return {
+        "gpu": card.name,
+        "gpu_memory_gib": round(card.total_memory / 2**30, 1),
+        "gpu_capability": f"{card.major}.{card.minor}",
+        "gpus": torch.cuda.device_count(),
+        "cuda": torch.version.cuda,
+    }
+
+
 def processor_name() -> str:
     """The processor's own name where the system tells it."""
+    name = _cpuinfo().get("model name") or platform.processor() or platform.machine()
+    return f"{name}, {os.cpu_count()} cores"
+
+
+def processor_instructions() -> list[str] | None:
+    """Which of ``INSTRUCTIONS`` the processor has; None where the system does not tell."""
+    about = _cpuinfo()
+    listed = about.get("flags") or about.get("Features")
+    if listed is None:
+        return None
+    found = set(listed.split())
+    return [name for name in INSTRUCTIONS if name in found]
+
+
+def _cpuinfo() -> dict[str, str]:
+    """The first core's lines of ``/proc/cpuinfo``; empty where there is none."""
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        lines = CPUINFO.read_text(encoding="utf-8").partition("\n\n")[0].splitlines()
     except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
+        return {}
+    return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
 def commit() -> str | None:

@@ -9,6 +9,7 @@ import torch
 
 from backbones.errors import InputError
 from backbones.running import distributed
+from backbones.running.environment import processor_instructions
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 
@@ -44,16 +45,14 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
 
 _INSTRUCTIONS = {
     "bf16": ("avx512_bf16", "amx_bf16", "bf16"),
-    "fp16": ("avx512_fp16", "amx_fp16", "fp16_arith"),
+    "fp16": ("avx512_fp16", "amx_fp16", "asimdhp"),
 }
 
 
 def cpu_has_instructions(precision: str) -> bool:
-    """Whether this processor multiplies such numbers itself; yes where torch is too old to tell."""
-    if precision == "fp32" or not hasattr(torch.cpu, "get_capabilities"):
-        return True
-    found = torch.cpu.get_capabilities()
-    return any(found.get(name, False) for name in _INSTRUCTIONS[precision])
+    """Whether this processor multiplies such numbers itself; yes where the system does not tell."""
+    found = processor_instructions()
+    return precision == "fp32" or found is None or any(name in found for name in _INSTRUCTIONS[precision])
 
 
 def warn_of_emulation(device: torch.device, precision: str) -> None:

@@ -9,6 +9,7 @@ import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,12 +19,12 @@ from backbones.errors import InputError
 from backbones.running import distributed
 from backbones.running.atomic_write import atomic_path, write_json
 from backbones.running.command_line import CommandOptions, option
-from backbones.running.environment import describe_environment, processor_name
+from backbones.running.environment import describe_card, describe_environment, processor_instructions, processor_name
 from backbones.running.interrupts import noticing_interrupts
 from backbones.running.keyed_random import fold, generator, uniform
 from backbones.running.learning_rate import Schedule
 from backbones.running.meter import Meter
-from backbones.running.precision import autocast, choose_device, gradient_scaler
+from backbones.running.precision import autocast, choose_device, cpu_has_instructions, gradient_scaler
 from backbones.running.progress import Progress, logger, progress, start_logging
 from backbones.running.report import Report, new_figure, plot_records
 from backbones.running.resuming import options_of_run
@@ -232,7 +233,52 @@ def test_the_environment_names_versions_not_people() -> None:
     text = json.dumps(describe_environment())
     assert "torch" in text
     assert str(Path.home()) not in text
-    assert "cores" in processor_name() or processor_name()
+
+
+XEON = """processor\t: 0
+model name\t: Intel(R) Xeon(R) Processor
+flags\t\t: fpu sse2 avx2 avx512f avx_vnni avx512_bf16 avx512_vnni amx_bf16 amx_tile amx_int8
+
+processor\t: 1
+model name\t: another
+flags\t\t: fpu
+"""
+ARM = "processor\t: 0\nFeatures\t: fp asimd asimdhp i8mm bf16\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "instructions", "multiplies"),
+    [
+        (XEON, "Intel(R) Xeon(R) Processor", "avx2 avx512f avx_vnni avx512_vnni avx512_bf16 amx_tile amx_int8 amx_bf16",
+         {"fp32": True, "bf16": True, "fp16": False}),
+        (ARM, "", "bf16 i8mm asimdhp", {"fp32": True, "bf16": True, "fp16": True}),
+        ("flags: sse2 avx2\n", "", "avx2", {"fp32": True, "bf16": False, "fp16": False}),
+        ("", "", None, {"fp32": True, "bf16": True, "fp16": True}),
+    ],
+    ids=["amx", "arm", "old", "silent"],
+)  # fmt: skip
+def test_the_environment_tells_what_decides_a_processors_speed(
+    text: str, name: str, instructions: str | None, multiplies: dict[str, bool],
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("backbones.running.environment.CPUINFO", tmp_path / "cpuinfo")
+    if text:
+        (tmp_path / "cpuinfo").write_text(text)
+    assert processor_name().startswith(name) and processor_name().endswith(f", {os.cpu_count()} cores")
+    assert processor_instructions() == (None if instructions is None else instructions.split())
+    assert {precision: cpu_has_instructions(precision) for precision in multiplies} == multiplies
+
+
+def test_the_environment_names_the_card_and_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert describe_card() == {"gpu": None} or torch.cuda.is_available()
+    card = SimpleNamespace(name="A card", total_memory=80 * 2**30, major=9, minor=0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", {1: card}.__getitem__)
+    assert describe_card() == {
+        "gpu": "A card", "gpu_memory_gib": 80.0, "gpu_capability": "9.0", "gpus": 2, "cuda": torch.version.cuda,
+    }  # fmt: skip
 
 
 def test_reports_are_one_file_without_addresses(tmp_path: Path) -> None:

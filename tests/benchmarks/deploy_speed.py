@@ -1,7 +1,8 @@
 #!/usr/bin/env python
 """Exported models against torch's eager ones, in one run, each with its accuracy.
 
-ResNet-50 at 224 against our own eager fp32 (the same operations as torchvision's), with top-1 on 60 ImageNet pictures;
+ResNet-50 at 224 against our own eager fp32 (the same operations as torchvision's), with top-1 on 60 ImageNet pictures,
+beside what a user would pick without us (``classifier_peers.py``); what does not run here is listed with the reason;
 Faster R-CNN R50-FPN at 640 against torchvision's eager with 300 proposals and, in a second column, with its stock
 1,000, with the share of eager detections that are found again. Both have ImageNet's ResNet-50 and the same random
 heads, whose outputs spread as trained ones do. Random heads put many detections at the edge of suppression, where
@@ -55,6 +56,7 @@ from detection.agreement import COUNTED_SCORE, agreement
 from detection.building import save_detector
 from detection.detections import Detections
 from detection.metrics.voc import pairwise_iou
+from tests.benchmarks.classifier_peers import open_peers
 from tests.detection.torchvision_twin import make_twins
 
 ENGINES = ("openvino", "onnxruntime")
@@ -91,14 +93,16 @@ def main() -> None:
         write_twin(options)
         return
     results: dict[str, list[Result]] = {}
+    left_out: dict[str, str] = {}
     with limited_threads(options.threads):
         if options.classifier:
-            results["classification"] = classifiers(options)
+            results["classification"] = classifiers(options, left_out)
         if options.detector:
-            results["detection"] = detectors(options)
+            results["detection"] = detectors(options, left_out)
     for task, rows in results.items():
         for row in rows:
             print(task, row)
+    print("left out:", left_out)
     if options.output:
         write_measurement(
             options.output,
@@ -106,6 +110,7 @@ def main() -> None:
             "turn by turn, share of the rate of fp32 matrix products, and accuracy",
             settings={"threads": options.threads, "rounds": options.rounds, "seconds": options.seconds},
             targets=TARGETS,
+            left_out=left_out,
             results=results,
         )
 
@@ -116,6 +121,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--weights", required=True, help="of ResNet-50, for the classifier and the detector's body")
     parser.add_argument("--arch", default="resnet50_v15")
     parser.add_argument("--pictures", type=Path, default=Path("data/imagenet60"), help="folders called after classes")
+    parser.add_argument("--calibration", metavar="DIR", help="export.py's --images, for a peer's own quantiser")
     parser.add_argument("--detector", nargs="+", default=(), metavar="FILE", help="the exported twin")
     parser.add_argument("--write-twin", type=Path, metavar="DIR", help="write the detector's files, and stop")
     parser.add_argument("--photographs", default="data/coco100/val2017", metavar="DIR")
@@ -128,22 +134,27 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def classifiers(options: argparse.Namespace) -> list[Result]:
+def classifiers(options: argparse.Namespace, left_out: dict[str, str]) -> list[Result]:
+    """Ours and the peers, all against our eager one and against each peer."""
     eager = Subject(options.weights, TORCH, load_classifier(options.weights, options.arch).eval())
-    subjects = [eager, *opened(options.classifier, options.threads)]
+    tensors = read_content(Path(options.weights)).tensors
+    peers, reasons = open_peers(tensors, verification_pictures(options.calibration), options.threads)
+    left_out |= reasons
+    subjects = [eager, *opened(options.classifier, options.threads, left_out), *peers]
+    against = [subject.name for subject in (eager, *peers)]
     accuracy = {subject.name: {"top1": top1(subject, options.pictures)} for subject in subjects}
     rows: list[Result] = []
     for batch in options.batch:
         images = make_images(batch, (224, 224), options.photographs)
         sides = [Side(subject.name, subject.call(images), subject) for subject in subjects]
-        rows += measured(sides, [eager.name], batch, (224, 224), accuracy, options)
+        rows += measured(sides, against, batch, (224, 224), accuracy, options)
     return rows
 
 
-def detectors(options: argparse.Namespace) -> list[Result]:
+def detectors(options: argparse.Namespace, left_out: dict[str, str]) -> list[Result]:
     few, ours = twins(300, options)
     many, _ = twins(1000, options)
-    subjects = [Subject("ours", TORCH, ours.eval()), *opened(options.detector, options.threads)]
+    subjects = [Subject("ours", TORCH, ours.eval()), *opened(options.detector, options.threads, left_out)]
     accuracy = agreements(subjects, options)
     images = make_images(1, (SIDE, SIDE), options.photographs)
     theirs = [torch.from_numpy(image).permute(2, 0, 1).contiguous() for image in images]
@@ -184,15 +195,15 @@ def write_twin(options: argparse.Namespace) -> None:
         print(file.with_suffix(".onnx"), flush=True)
 
 
-def opened(files: Sequence[str], threads: int | None) -> list[Subject]:
-    """Each file in each engine that runs it."""
+def opened(files: Sequence[str], threads: int | None, left_out: dict[str, str]) -> list[Subject]:
+    """Each file in each engine that runs it; of the others the reason goes to ``left_out``."""
     subjects = []
     for file in files:
         for engine in ENGINES:
             try:
                 subjects.append(open_subject(file, engine, threads))
             except InputError as reason:  # ONNX Runtime has no bf16 convolution on a processor
-                print(f"left out: {reason}", file=sys.stderr)
+                left_out[f"{Path(file).name} {engine}"] = str(reason).removeprefix(f"{file}: ")
     return subjects
 
 
@@ -217,7 +228,7 @@ def row_of(
     metadata = getattr(side.subject.model, "metadata", {}) if side.subject else {}
     sidecar = Path(side.subject.path).with_suffix(".json") if side.subject and metadata else None
     quantisation = json.loads(sidecar.read_text(encoding="utf-8")).get("quantisation", {}) if sidecar else {}
-    precision = metadata.get("precision", "fp32")
+    precision = metadata.get("precision") or getattr(side.subject and side.subject.model, "precision", "fp32")
     task = side.subject.task if side.subject else "detection"
     target = TARGETS[task].get(batch, {}).get(precision) if metadata else None
     against = {peer: timing["ratio"] for peer, timing in each.items()}

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from google.protobuf import text_format
-from tritonclient.grpc import model_config_pb2
 
 from backbones.errors import InputError
 from deploy.engines.plan_metadata import EngineRecord, sha256_of, sidecar_of
@@ -26,6 +25,8 @@ from deploy.serving.writing import write
 from tests.conftest import ROOT
 from tests.deploy.running_servers import need_triton
 from tests.deploy.stand_in_models import write_classifier, write_detector
+
+model_config_pb2 = pytest.importorskip("tritonclient.grpc.model_config_pb2", reason="needs the extra serve")
 
 
 @pytest.fixture

@@ -27,6 +27,14 @@ from detection.metrics.voc import area_ap, eleven_point_ap, evaluate_voc, pairwi
 from tests.detection.scoring_cases import made_case, made_masks
 
 
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    """Each that is installed; by their names, which are their modules'."""
+    pytest.importorskip(request.param, reason="needs the extra fast")
+    name: str = request.param
+    return name
+
+
 def results_of(annotations: Annotations, found: list[Detections]) -> list[dict]:
     return as_coco_results(found, annotations.image_ids.tolist(), annotations.category_ids)
 
@@ -57,11 +65,8 @@ def test_coco_numbers_are_pycocotools_own(seed: int) -> None:
     assert 0 < summary["AP"] < 1
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("seed", range(3))
 def test_mask_numbers_are_pycocotools_own(seed: int, backend: str) -> None:
-    if backend == "hotcoco":
-        pytest.importorskip("hotcoco")
     annotations, found = made_masks(seed)
     truth = as_coco_truth(annotations)
     owners = np.repeat(np.arange(len(annotations)), np.diff(annotations.first))
@@ -132,7 +137,7 @@ def test_one_threshold_is_the_mean_over_recall() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_hotcoco_gives_the_same_bits(seed: int) -> None:
-    pytest.importorskip("hotcoco")
+    pytest.importorskip("hotcoco", reason="needs the extra fast")
     annotations, found = made_case(seed)
     one, other = (
         evaluate_coco(as_coco_truth(annotations), results_of(annotations, found), backend=backend)
@@ -142,7 +147,6 @@ def test_hotcoco_gives_the_same_bits(seed: int) -> None:
     assert one.per_class == other.per_class
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 def test_no_detections_score_zero(backend: str) -> None:
     annotations, _ = made_case(0)
     summary = evaluate_coco(as_coco_truth(annotations), [], backend=backend).summary
@@ -274,7 +278,6 @@ def test_detections_are_chosen_and_written() -> None:
     assert found.above(0.5).to_json(("a", "b")) == [{"class": "b", "score": 0.9, "box": [0.0, 1.0, 2.0, 3.0]}]
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("kind", ["bbox", "segm"])
 def test_the_coco_api_reference(shared_data: Path, kind: str, backend: str) -> None:
     folder = shared_data / "eval_refs/cocoapi"
@@ -284,7 +287,6 @@ def test_the_coco_api_reference(shared_data: Path, kind: str, backend: str) -> N
     assert list(evaluate_coco(truth, results, kind, backend).summary.values()) == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 def test_the_coco_api_reference_through_our_own_classes(shared_data: Path, backend: str, tmp_path: Path) -> None:
     folder = shared_data / "eval_refs/cocoapi"
     truth = json.loads((folder / "instances_val2014_100.json").read_text())

@@ -13,7 +13,6 @@ from PIL import Image
 from detection import predict
 from detection.building import save_detector
 from tests.detection.builders import small_detector
-from tests.detection.test_video import write_video
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +77,9 @@ def test_options_choose_what_is_found_and_saved(
 
 
 def test_videos_and_pictures_together(model: Path, pictures: Path, tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="needs the extra video")
+    from tests.detection.test_video import write_video
+
     write_video(tmp_path / "film.mp4", count=6)
     out = tmp_path / "out"
     assert call(model, tmp_path / "film.mp4", pictures / "a.jpg", "--output", out, "--every", 2, "--quiet") == 0

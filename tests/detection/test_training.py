@@ -9,6 +9,7 @@ import shutil
 import signal
 import time
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def test_a_run_leaves_a_whole_folder(scenes: None, tmp_path: Path) -> None:
     names = {path.name for path in run.iterdir()}
     assert names >= {
         "config.yaml", "env.json", "metrics.jsonl", "metrics.json", "log.txt", "report.html", "plots",
-        "model.safetensors", "last.pt", "tensorboard",
+        "model.safetensors", "last.pt", *(["tensorboard"] if find_spec("tensorboard") else []),
     }  # fmt: skip
     records = untimed(run)
     assert [record["step"] for record in records] == [3, 4, 6, 6]

@@ -9,7 +9,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pytest
 
@@ -22,6 +21,7 @@ from detection.prediction.sources import find_sources
 from detection.prediction.video import Sampling, Video, VideoWriter, expected_frames
 from tests.detection.test_prediction import SETTINGS, Finder
 
+av = pytest.importorskip("av", reason="needs the extra video")
 ALL = Sampling()
 CODECS = {".mp4": "libx264", ".mov": "libx264", ".avi": "mpeg4", ".mkv": "libx264", ".webm": "libvpx-vp9"}
 
