@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -15,6 +16,12 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("SHARED_DIR", ROOT.parent / "shared"))
 
 torch.set_num_threads(1)  # tests run in several processes
+
+
+@pytest.fixture(autouse=True)
+def heard_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever test ran before: commands keep the project's messages from pytest's ``caplog``, and leave it so."""
+    monkeypatch.setattr(logging.getLogger("shortcut"), "propagate", True)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -167,10 +166,7 @@ def test_detections_are_limited(tmp_path: Path) -> None:
     assert look(tmp_path / "in", tmp_path / "out", thresholds=(0.3, math.inf)).objects == 1
 
 
-def test_thresholds_of_the_model_hold_unless_one_is_given(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logging.getLogger("shortcut"), "propagate", True)  # commands of other tests switch it off
+def test_thresholds_of_the_model_hold_unless_one_is_given(caplog: pytest.LogCaptureFixture) -> None:
     plain = DetectorSettings("resnet20", ("cat", "dog", "crane, bird"))
     own = DetectorSettings("resnet20", plain.classes, score_thresholds=(0.2, 0.3, 0.4))
     assert thresholds_by_class(plain, None, None) == (0.5, 0.5, 0.5)
