@@ -30,7 +30,7 @@ from backbones.running.precision import autocast
 from deploy.benchmarking.timing import take_turns
 from detection.operators import COMPILED
 from detection.targets import Targets
-from detection.training.job import Losses
+from detection.training.job import Losses, compile_losses
 from tests.detection.torchvision_twin import make_twins
 
 OBJECTS = 8
@@ -120,12 +120,12 @@ def calls_of(
     theirs, ours = theirs.to(device), ours.to(device)
     if options.channels_last:
         theirs = theirs.to(memory_format=torch.channels_last)
+    images, targets, listed = inputs_of(size, batch, device)
     our_losses, detect = Losses(ours), ours.detect
     if options.compile:
         ours.operators = COMPILED
-        our_losses.compile(fullgraph=True)
-        detect = torch.compile(ours.detect, fullgraph=True)
-    images, targets, listed = inputs_of(size, batch, device)
+        our_losses, targets = compile_losses(ours), targets.with_free_slots()
+        detect = torch.compile(ours.detect, fullgraph=True, dynamic=False)
     padded = pad(images)
     our_optimizer, their_optimizer = optimizer_of(ours), optimizer_of(theirs)
 

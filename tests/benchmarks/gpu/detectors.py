@@ -88,7 +88,7 @@ def against_torchvision(place: Place, record: Record) -> Finding:
     pair.theirs.to(memory_format=torch.channels_last)
     record.once("training step, torchvision in channels_last", lambda: _training(place, pair, job, pairs))
     pair.ours.operators = COMPILED
-    detect = torch.compile(pair.ours.detect, fullgraph=True)
+    detect = torch.compile(pair.ours.detect, fullgraph=True, dynamic=False)
     record.once("inference", lambda: compare(_detecting(place, pair, detect), _their_inference(place, pair), pairs,
                                              device))  # fmt: skip
     ratios = {name: found["ratio"]["median"] for name, found in record.results.items()}
