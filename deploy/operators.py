@@ -64,6 +64,7 @@ def _(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
 
 def translations() -> dict[Any, Callable[..., Any]]:
     """How the exporter writes our operators, for ``torch.onnx.export(custom_translation_table=...)``."""
+    import onnx
     from onnxscript import opset20
 
     op: Any = opset20  # its types know no operator's output
@@ -81,7 +82,21 @@ def translations() -> dict[Any, Callable[..., Any]]:
         pooled = op.MaxRoiPool(features, regions, pooled_shape=[height, width], spatial_scale=scale)
         return pooled, op.Identity(regions)  # torchvision's second result is for gradients
 
-    return {torch.ops.shortcut.suppress.default: suppress, torch.ops.torchvision.roi_pool.default: roi_pool}
+    def roi_align(
+        features: Any, regions: Any, scale: float, height: int, width: int, sampling_ratio: int, aligned: bool
+    ) -> Any:
+        image = op.Cast(op.Gather(regions, op.Constant(value_int=0), axis=1), to=onnx.TensorProto.INT64)
+        corners = op.Gather(regions, op.Constant(value_ints=[1, 2, 3, 4]), axis=1)
+        return op.RoiAlign(
+            features, corners, image, output_height=height, output_width=width, sampling_ratio=sampling_ratio,
+            spatial_scale=scale, coordinate_transformation_mode="half_pixel" if aligned else "output_half_pixel",
+        )  # fmt: skip
+
+    return {
+        torch.ops.shortcut.suppress.default: suppress,
+        torch.ops.torchvision.roi_pool.default: roi_pool,
+        torch.ops.torchvision.roi_align.default: roi_align,  # onnxscript 0.6 has it with other arguments
+    }
 
 
 def roi_align_by_operator(

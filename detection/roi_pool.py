@@ -65,5 +65,5 @@ def _by_kernel(level: Tensor, regions: Tensor, stride: int, settings: PoolSettin
 def with_image_numbers(boxes: Tensor) -> Tensor:
     """[B, R, 4] -> [B * R, 5], the image's place in front."""
     batch, regions = boxes.shape[:2]
-    image = torch.arange(batch, device=boxes.device, dtype=boxes.dtype).repeat_interleave(regions)
-    return torch.cat((image[:, None], boxes.reshape(-1, 4)), 1)
+    image = torch.arange(batch, device=boxes.device, dtype=boxes.dtype)[:, None, None]
+    return torch.cat((image.expand(-1, regions, 1), boxes), 2).reshape(-1, 5)

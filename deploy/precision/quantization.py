@@ -137,7 +137,11 @@ class _PairWriter:
             largest = np.maximum(abs(values).max(None if self.fp8 else others, keepdims=True), 1e-8)
             scale = (largest / (_LARGEST_FP8 if self.fp8 else 127)).astype(np.float32)
             eight = (values / scale).astype(_FP8) if self.fp8 else np.rint(values / scale).astype(np.int8)
-            tensors = {"quantised": eight, "scale": scale.reshape(() if self.fp8 else -1)}
+            scales = scale.reshape(() if self.fp8 else -1)
+            zeros = np.zeros(
+                scales.shape, eight.dtype
+            )  # may be left out by the standard, but not for ONNX Runtime 1.22
+            tensors = {"quantised": eight, "scale": scales, "zero": zeros}
             names = [f"{layer.weights}/{part}" for part in tensors]
             self.graph.initializer.extend(map(numpy_helper.from_array, tensors.values(), names))
             copy = f"{layer.weights}/dequantised"

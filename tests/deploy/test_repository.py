@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from google.protobuf import text_format
 
+pytest.importorskip("tritonclient", reason="needs the extra serve")
 from backbones.errors import InputError
 from deploy.engines.plan_metadata import EngineRecord, sha256_of, sidecar_of
 from deploy.engines.profiles import Profile

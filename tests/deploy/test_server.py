@@ -17,17 +17,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+pytest.importorskip("tritonclient", reason="needs the extra serve")
 from backbones.errors import InputError
 from deploy import load_runtime
+from deploy.client import AsyncClient, Client, ServerError
 from deploy.repository_options import RepositoryOptions
 from deploy.serving.writing import write
 from detection.detections import Detections
 from tests.conftest import ROOT
 from tests.deploy.running_servers import SERVERS, RunningServer, start
 from tests.deploy.stand_in_models import write_classifier, write_detector
-
-pytest.importorskip("tritonclient", reason="needs the extra serve")
-from deploy.client import AsyncClient, Client, ServerError
 
 KEY = "0123456789abcdef0123"
 SIZES = ((40, 60), (64, 64), (90, 50), (33, 47), (200, 120))
