@@ -216,6 +216,8 @@ def rate_of(place: Place, steps: int, **options: Any) -> dict[str, Any]:
     folder, every = Path(f"try-{options.get('backbone', 'coco')}"), place.size(10, 1)
     shutil.rmtree(folder, ignore_errors=True)
     counters.clear()
+    if place.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     settings = {**place.size({}, _TINY_RUN), **options}
     train(TrainingOptions(
         dataset=f"coco:{place.data / COCO}", split="train2017", val_split="none", batch_size=place.size(16, 2),
