@@ -216,7 +216,7 @@ def rate_of(place: Place, steps: int, **options: Any) -> dict[str, Any]:
     folder, every = Path(f"try-{options.get('backbone', 'coco')}"), place.size(10, 1)
     shutil.rmtree(folder, ignore_errors=True)
     counters.clear()
-    if place.device == "cuda":
+    if torch.cuda.is_initialized():
         torch.cuda.reset_peak_memory_stats()
     settings = {**place.size({}, _TINY_RUN), **options}
     train(TrainingOptions(
