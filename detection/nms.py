@@ -71,11 +71,12 @@ def nms_by_fixed_point(
 
 
 def _planes(boxes: Tensor, labels: Tensor | None) -> Tensor:
-    """What a pair's overlap is made of, cut once for a block: corners, area and label. [G, N, 4] -> [G, 5 or 6, N].
+    """What a pair's overlap is made of, cut once for a block. [G, N, 4] -> [G, 5 or 6, N].
 
-    The area of an empty box is next to nothing instead of nothing, so that no union is.
+    The upper left corner with its sign turned, so that the sides of the common rectangle are sums of minima; the lower
+    right one; the area; perhaps the label.
     """
-    parts = [boxes, area(boxes)[..., None].clamp(min=1e-9)]
+    parts = [-boxes[..., :2], boxes[..., 2:], area(boxes)[..., None]]
     if labels is not None:
         parts.append(labels[..., None].to(boxes.dtype))
     return torch.cat(parts, 2).transpose(1, 2)
@@ -84,14 +85,14 @@ def _planes(boxes: Tensor, labels: Tensor | None) -> Tensor:
 def _overlaps(rows: Tensor, columns: Tensor, threshold: float) -> Tensor:
     """Whether pairs overlap by more than the threshold, as by ``iou``. [G, P, n], [G, P, m] -> [G, n, m] bool.
 
-    In as few passes over the pairs as rounds like ``iou``: a negative height makes the common area negative, which
-    exceeds no threshold.
+    In few passes over the pairs, which are what suppression costs: common / (a + b - common) > t without the
+    difference and the quotient; and a negative height makes the common area negative, which exceeds no threshold.
     """
-    ax1, ay1, ax2, ay2, a_area, *a_label = rows[..., None].split(1, 1)  # [G, 1, n, 1]: split exports as one node
-    bx1, by1, bx2, by2, b_area, *b_label = columns[:, :, None].split(1, 1)  # [G, 1, 1, m]
-    width = (torch.minimum(ax2, bx2) - torch.maximum(ax1, bx1)).clamp(min=0)
-    common = width * (torch.minimum(ay2, by2) - torch.maximum(ay1, by1))
-    overlaps: Tensor = common / (a_area + b_area - common) > threshold
+    left, top, right, bottom, a_area, *a_label = rows[..., None].split(1, 1)  # [G, 1, n, 1]: split exports as one node
+    left_, top_, right_, bottom_, b_area, *b_label = columns[:, :, None].split(1, 1)  # [G, 1, 1, m]
+    width = torch.relu(torch.minimum(right, right_) + torch.minimum(left, left_))
+    common = width * (torch.minimum(bottom, bottom_) + torch.minimum(top, top_))
+    overlaps = common * ((1 + threshold) / threshold) > a_area + b_area if threshold > 0 else common > 0
     if a_label:
         overlaps = overlaps & (a_label[0] == b_label[0])
     return overlaps.squeeze(1)

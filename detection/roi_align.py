@@ -141,8 +141,8 @@ def roi_align_by_grid(
             sampled = functional.grid_sample(stacked, points.to(stacked.dtype), align_corners=False)
             total = sampled if total is None else total + sampled
     assert total is not None
-    pooled = (total / ratio**2).reshape(batch, channels, regions, settings.size, settings.size)
-    return pooled.transpose(1, 2).reshape(batch * regions, channels, settings.size, settings.size)
+    pooled = (total / ratio**2).reshape(batch, channels, -1).transpose(1, 2)  # channels last, as by the sum
+    return pooled.reshape(batch * regions, settings.size, settings.size, channels).permute(0, 3, 1, 2)
 
 
 def _grid_positions(position: Tensor, extent: Tensor, start: Tensor, whole: int, settings: PoolSettings) -> Tensor:
