@@ -278,7 +278,8 @@ def _note(found: dict[str, Any]) -> str:
     things = "pixels" if gate and gate["metric"] == "mIoU" else "detections"
     notes = [f"{found['agree']} of {found['counted']} {things} agree"] if "counted" in found else []
     notes += [f"logits within {found['logits']:.1e}"] if "logits" in found else []
-    notes += [f"{len(left)} of {found['quantisation']['layers']} layers left in fp32"] if left else []
+    weights = " but for their weights" if found.get("quantisation", {}).get("weights_only") else ""
+    notes += [f"{len(left)} of {found['quantisation']['layers']} layers left in fp32{weights}"] if left else []
     notes += [f"{0.0 - round(gate['loss'], 2):+.2f} on the gate's {gate['images']} images"] if gate else []
     return ", ".join(notes)
 

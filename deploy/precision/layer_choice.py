@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -26,7 +26,8 @@ class LayerChoice:
 
     Attributes:
         layers: how many there are.
-        left: names of those that stay in fp32, the most sensitive first.
+        left: names of those that multiply in fp32, the most sensitive first.
+        weights_only: their weights stand in the file in eight bits nevertheless.
         pictures: how many calibrated.
         ranking: of all layers, if the gate failed at first.
     """
@@ -35,6 +36,7 @@ class LayerChoice:
     left: tuple[str, ...]
     pictures: int
     ranking: tuple[Sensitivity, ...] = ()
+    weights_only: bool = False
 
 
 class Quantiser:
@@ -55,14 +57,19 @@ class Quantiser:
         self.statistics = observe(model, inputs, self.feeds)
         logger.info("calibrated %d tensors of %d layers on %d pictures", len(inputs), len(self.layers), len(self.feeds))
 
-    def without(self, names: Iterable[str]) -> onnx.ModelProto:
-        """All layers but these quantised."""
-        return quantise(self.model, self.statistics, set(names), self.precision, self.style)
+    def without(self, names: Iterable[str], weights_only: bool = False) -> onnx.ModelProto:
+        """All layers but these quantised; or of these the weights alone."""
+        left = set(names)
+        kept = left if weights_only else ()
+        return quantise(self.model, self.statistics, left, self.precision, self.style, kept)
 
     def choose(
         self, judge: Callable[[onnx.ModelProto], _Result], passed: Callable[[_Result], bool]
     ) -> tuple[onnx.ModelProto, LayerChoice, _Result]:
         """Quantise every layer; while the gate fails, leave out the most sensitive: 1, 2, 4, ... up to half of them.
+
+        What is sensitive is mostly a layer's input. So of those left out the weights are tried in eight bits in the end,
+        since they may be most of the file.
 
         Args:
             judge: compares a model with the trained one.
@@ -85,7 +92,15 @@ class Quantiser:
             logger.info("%d layers left in fp32: %s", count, "enough" if passed(result) else "not enough")
             if passed(result):
                 break
-        return candidate, LayerChoice(len(self.layers), left, len(self.feeds), tuple(ranking)), result
+        choice = LayerChoice(len(self.layers), left, len(self.feeds), tuple(ranking))
+        if not passed(result):
+            return candidate, choice, result
+        smaller = self.without(left, weights_only=True)
+        again = judge(smaller)
+        logger.info("their weights in eight bits: %s", "enough" if passed(again) else "not enough")
+        if passed(again):
+            return smaller, replace(choice, weights_only=True), again
+        return candidate, choice, judge(candidate)  # once more, since the last model judged is the one that is kept
 
     def rank(self) -> list[Sensitivity]:
         """The layers, the most sensitive first."""

@@ -68,23 +68,27 @@ def quantise(
     without: Collection[str] = (),
     precision: str = "int8",
     style: str = "tensorrt",
+    weights_of: Collection[str] = (),
 ) -> onnx.ModelProto:
     """A copy of a model with eight-bit weights, and Q/DQ pairs around the inputs of their layers.
 
     Args:
         model: in fp32.
         statistics: of the layers' inputs, from ``observe``.
-        without: names of layers that stay in fp32.
+        without: names of layers that multiply in fp32.
         precision: ``int8`` or ``fp8``.
         style: of int8.
+        weights_of: those among them whose weights stand in the file in eight bits nevertheless.
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)
     writer = _PairWriter(result.graph, precision, style)
-    chosen = {layer.name: layer for layer in find_layers(result) if layer.name not in without}
+    layers = find_layers(result)
+    chosen = {layer.name: layer for layer in layers if layer.name not in without}
     inputs = dict.fromkeys(layer.inputs for layer in chosen.values())  # layers may share one
     quantised = {name: writer.activation(name, statistics[name]) for name in inputs}
-    stored = {layer.weights: writer.weights(layer) for layer in chosen.values()}
+    small = [layer for layer in layers if layer.name in chosen or layer.name in weights_of]
+    stored = {layer.weights: writer.weights(layer) for layer in small}
     for node in result.graph.node:
         reads_activations = node.name in chosen or node.op_type in _THROUGH
         copies = stored | quantised if reads_activations else stored

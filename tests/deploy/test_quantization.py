@@ -153,12 +153,37 @@ def test_the_most_sensitive_layers_are_left_out_until_the_gate_holds() -> None:
 
     _, choice, result = quantiser.choose(judge, lambda pairs: pairs < 7)
     assert judged[0] == 7  # three inputs, one of them shared, and four weights
-    assert result in (5, 6)  # a layer left out takes its own along, but for an input that it shares
+    assert judged[1] in (5, 6)  # a layer left out takes its own along, but for an input that it shares
     assert choice.left == (choice.ranking[0].layer,)
     assert len(choice.ranking) == 4
     order = [each.disturbance for each in choice.ranking]
     assert order == sorted(order, reverse=True)
     assert order[0] > 0
+    assert judged[2] == judged[1] + 1  # its weights in eight bits
+    assert choice.weights_only == (judged[2] < 7)
+    assert result == judged[-1]
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_of_layers_left_out_the_weights_may_be_small(allowed: bool) -> None:
+    """The model that is kept is the last one that was judged, whose file is there."""
+    quantiser, judged = Quantiser(tiny_network(), feeds(), "int8", "tensorrt"), []
+
+    def judge(model: onnx.ModelProto) -> tuple[int, int]:
+        judged.append(model)
+        return sum(node.op_type == "QuantizeLinear" for node in model.graph.node), len(stored_in_fp32(model))
+
+    inputs = judge(quantiser.without(()))[0]
+    kept, choice, _ = quantiser.choose(judge, lambda found: found[0] < inputs and (allowed or found[1] > 0))
+    assert choice.left
+    assert choice.weights_only == allowed
+    assert kept is judged[-1] or kept.SerializeToString() == judged[-1].SerializeToString()
+    assert bool(stored_in_fp32(kept)) != allowed
+
+
+def stored_in_fp32(model: onnx.ModelProto) -> list[str]:
+    """Weights that the file holds as floats."""
+    return [layer.weights for layer in find_layers(model)]
 
 
 def test_at_most_half_of_the_layers_are_left_out() -> None:
