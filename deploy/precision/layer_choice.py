@@ -68,8 +68,8 @@ class Quantiser:
     ) -> tuple[onnx.ModelProto, LayerChoice, _Result]:
         """Quantise every layer; while the gate fails, leave out the most sensitive: 1, 2, 4, ... up to half of them.
 
-        What is sensitive is mostly a layer's input. So of those left out the weights, which may be most of the file, are
-        tried in eight bits in the end.
+        What is sensitive is mostly a layer's input. So the weights of those left out, which may be most of the file,
+        are tried in eight bits in the end.
 
         Args:
             judge: compares a model with the trained one.
