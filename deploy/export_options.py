@@ -19,7 +19,10 @@ class ExportOptions(BuildOptions, Switches):
     """What to export, and where to; a detector's switches are built into the file."""
 
     model: str = option(
-        "", "a run folder, a .safetensors file, or another project's file or published name", group="model"
+        "",
+        "a run folder, a .safetensors file, another project's file or published name; with --format tensorrt also "
+        "an exported .onnx",
+        group="model",
     )
     arch: str | None = option(None, "the network, for classifier files that do not say", group="model")
     classes: str | None = option(
@@ -35,7 +38,7 @@ class ExportOptions(BuildOptions, Switches):
         "portable for TensorRT", group="export", choices=(AUTO, *FLAVOURS),
     )  # fmt: skip
     int8_style: str = option(
-        "tensorrt", "tensorrt is symmetric and for every engine; cpu has unsigned activations, faster in OpenVINO",
+        "tensorrt", "tensorrt is symmetric and for every engine; cpu has unsigned activations, for ONNX Runtime",
         group="export", choices=("tensorrt", "cpu"),
     )  # fmt: skip
     proposals: int | None = option(

@@ -144,7 +144,8 @@ def _make(
     _report(verification, marks, decision)
     if decision is not None and not decision.passed:
         raise InputError(f"the exported file disagrees with the model and is removed: {decision.summary}")
-    about = {**metadata, "sha256": hashlib.sha256(draft.read_bytes()).hexdigest()}
+    content = draft.read_bytes()
+    about = {**metadata, "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
     about["verification"] = {**verification.to_dict(), "gate": asdict(GATES[precision])}
     about["decided_by"] = asdict(decision) if decision else None
     if marks is not None:
@@ -202,7 +203,10 @@ def _check_tensorrt(options: ExportOptions) -> None:
     if options.flavour == "ops":
         raise InputError("--flavour ops: TensorRT engines are built from the portable flavour; leave it out")
     if not (find_spec("tensorrt") or find_spec("tensorrt_rtx")):
-        raise InputError("--format tensorrt needs TensorRT: pip install tensorrt, or tensorrt-rtx")
+        raise InputError(
+            "--format tensorrt needs TensorRT: pip install '.[tensorrt-rtx]', which builds without a GPU, or "
+            "'.[tensorrt]' on the machine with the GPU; --flavour portable writes the ONNX file to carry there"
+        )
 
 
 def _exported_already(options: ExportOptions) -> Path:

@@ -42,6 +42,9 @@ def nms_by_fixed_point(
     of every chain of overlaps within the block, so the result is exact once it stops changing. Blocks of random or
     clustered boxes need two to six rounds; a chain of n boxes, each overlapping the next, needs about n.
 
+    Of an overlap that equals the threshold rounding decides, as between torchvision's own kernels (its CPU one compares
+    a quotient in single precision with a threshold in double).
+
     Args:
         boxes: [G, N, 4], each group sorted by falling score.
         valid: [G, N] bool; the others neither stay nor suppress.
@@ -53,6 +56,9 @@ def nms_by_fixed_point(
     Returns:
         keep [G, N] bool, and [G] bool: whether the fixed point was reached, which makes ``keep`` exact.
     """
+    if not boxes.shape[1]:
+        return valid, valid.new_ones(boxes.shape[0])
+    boxes = boxes.float()
     alive = valid.to(boxes.dtype)[:, None]  # rows of ones and zeros, so that each round is one product
     exact = valid.new_ones(boxes.shape[0])
     planes = _planes(boxes, labels)
@@ -115,4 +121,7 @@ def _settle(alive: Tensor, overlaps: Tensor, iterations: int | None) -> tuple[Te
 
 def apart(boxes: Tensor, labels: Tensor) -> Tensor:
     """Boxes moved so far apart by label that those of different labels never meet; in double, so nothing rounds."""
-    return boxes.double() + (labels * (boxes.max().double() + 1))[..., None]
+    if not boxes.numel():
+        return boxes.double()
+    step = boxes.max().double() - boxes.min().double() + 1
+    return boxes.double() + (labels * step)[..., None]

@@ -158,14 +158,16 @@ def gpu_table() -> list[str]:
         if measured.get("complete"):
             reached = {True: ", reached", False: ", missed", None: ""}[measured["reached"]]
             cells = (measured["what"], measured["summary"], f"{measured['target']}{reached}")
-            rows.append(f"| {' | '.join(cells)} | {measured['environment']['gpu']}, {measured['date']} |")
+            torch = f"torch {measured['environment']['versions']['torch']}"
+            rows.append(f"| {' | '.join(cells)} | {measured['environment']['gpu']}, {torch}, {measured['date']} |")
     head = ["| on a GPU | found | target | card |", "|---|---|---|---|", *rows, ""] if rows else []
     listed, tried = load("not_run"), load("gpu_rehearsal")
     names = ", ".join(f"`{item['name']}`" for item in listed["items"])
     if not names:
         return head[:-1]
     passed = sum(found["status"] == "done" for found in tried["results"].values())
-    line = f"Not run yet on a GPU: {names}. `{listed['command']}` runs them, in several parts if need be"
+    line = f"Not run yet on a GPU (`results/not_run.json` says what each is): {names}. `{listed['command']}` runs them"
+    line += ", in several parts if need be; its docstring says how, and what data it takes"
     rehearsed = f"rehearsed on a CPU on {tried['date']}, {passed} of {len(tried['results'])} items pass"
     return [*head, f"{line}; {rehearsed} (`results/gpu_rehearsal.json`)."]
 

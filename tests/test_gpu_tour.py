@@ -15,6 +15,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,10 +27,11 @@ from backbones.pretraining.options import resolve as resolve_classifier
 from backbones.running.atomic_write import write_json
 from backbones.running.command_line import Interrupted
 from backbones.running.interrupts import noticing_interrupts
+from deploy.engines.plan_metadata import sha256_of
 from detection.training.options import TrainingOptions as DetectorOptions
 from detection.training.options import resolve as resolve_detector
 from tests.benchmarks import cifar_runs, collect_gpu, gpu_tour
-from tests.benchmarks.gpu import classifiers, data, detectors, packages, processes, travel
+from tests.benchmarks.gpu import classifiers, data, detectors, engines, packages, processes, travel
 from tests.benchmarks.gpu.item import Finding, Item, Place, Record
 from tests.benchmarks.gpu.items import ITEMS
 from tests.benchmarks.gpu.processes import Outcome
@@ -59,6 +61,36 @@ def test_the_rehearsal_passes_and_may_not_be_collected(tmp_path: Path) -> None:
         assert str(tmp_path) not in text, "no path of a machine"
     assert collect_gpu.main([str(tmp_path / "parts"), "--results", str(tmp_path / "results")]) == 1
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("rehearsed", [True, False])
+def test_a_rehearsal_and_a_tour_do_not_share_an_output(tmp_path: Path, rehearsed: bool) -> None:
+    """What a rehearsal found would count as measured."""
+    write_json(tmp_path / "results/smoke.json", {"complete": True, **({"rehearsal": True} if rehearsed else {})})
+    gpu_tour._refuse_mixing(tmp_path, rehearsed)
+    with pytest.raises(InputError, match=r"holds results of .* \(smoke.json\); choose another --output"):
+        gpu_tour._refuse_mixing(tmp_path, not rehearsed)
+
+
+def test_a_rehearsal_writes_nothing_where_the_real_data_lies(tmp_path: Path) -> None:
+    (tmp_path / "real" / data.PLANS).mkdir(parents=True)
+    made = data.rehearsal_data(tmp_path / "real", tmp_path / "made")
+    assert [path.name for path in (tmp_path / "real").iterdir()] == [data.PLANS]
+    assert (made / data.PLANS).is_symlink()
+    assert (made / data.CIFAR).is_dir()
+    assert data.rehearsal_data(tmp_path / "real", tmp_path / "made") == made  # a second rehearsal
+
+
+def test_an_engine_is_compared_with_the_file_that_it_was_built_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not with one of its own name: the ONNX file of ``model-fp16.plan`` is ``model-portable-fp16.onnx``."""
+    source = tmp_path / "model-portable-fp16.onnx"
+    source.write_bytes(b"graph")
+    record = SimpleNamespace(onnx=source.name, onnx_sha256=sha256_of(source))
+    monkeypatch.setattr(engines, "read_plan_metadata", lambda path: ({}, record))
+    assert engines.source_of(tmp_path / "model-fp16.plan") == source
+    assert engines.source_of(source) == source
 
 
 class Begun(Exception):
@@ -230,14 +262,65 @@ def test_items_without_data_or_time_are_left_out_and_say_so(place: Place) -> Non
 def test_where_forked_processes_fail_fresh_ones_are_tried(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     methods = []
 
-    def run_apart(*_: object, method: str, **__: object) -> Outcome:
+    def run_apart(_: object, arguments: tuple[Item, Place], *__: object, method: str, **___: object) -> Outcome:
         methods.append(method)
-        return Outcome("failed" if method == "fork" else "done", 1.0, "")
+        if method == "fork":
+            return Outcome("failed", 1.0, "")
+        write_json(arguments[0].file(place.output), {"complete": True, "summary": "seven"})
+        return Outcome("done", 1.0, "")
 
     monkeypatch.setattr(processes, "run_apart", run_apart)
     found = tour([an_item("a", measured), an_item("b", measured)], place)
     assert methods == ["fork", "spawn", "spawn"]
     assert {status for status, _ in found.values()} == {"done"}
+
+
+def silent(place: Place, record: Record) -> Finding:
+    os._exit(0)
+
+
+def test_an_item_that_leaves_no_result_has_failed(place: Place) -> None:
+    found = tour([an_item("silent", silent)], place)
+    assert found["silent"] == ("failed", "ended without a result: ")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1, 2]", "null", '{"complete": true}'])
+def test_damaged_or_foreign_files_are_not_collected(tmp_path: Path, text: str) -> None:
+    (tmp_path / "out/results").mkdir(parents=True)
+    (tmp_path / "out/results/smoke.json").write_text(text)
+    (tmp_path / "kept").mkdir()
+    write_json(tmp_path / "kept/not_run.json", {"command": "", "items": []})
+    with pytest.raises(InputError, match=r"smoke\.json|no measurements"):
+        collect_gpu.collect(tmp_path / "out", tmp_path / "kept")
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == ["not_run.json"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (["--minutes", "nan"], "--minutes nan: must be above zero"),
+        (["--minutes", "-1"], "--minutes -1.0: must be above zero"),
+        (["--wheels", "nowhere"], "--wheels nowhere: no such folder"),
+        (["--data", "file"], "--data file: no such folder"),
+        (["--parts", "file"], "--parts file: no such folder"),
+    ],
+)
+def test_a_tour_refuses_what_it_cannot_use_before_it_begins(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    fault: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    previous = signal.getsignal(signal.SIGTERM)
+    try:
+        assert gpu_tour.main(["--rehearse", "--output", "out", *arguments]) == 1
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    assert fault in capsys.readouterr().err
+    assert not Path("out").exists()
 
 
 def test_what_travels_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,6 +82,9 @@ def benchmark(options: BenchmarkOptions) -> list[Measured]:
     rate = WORK * 2 / min(min(turn) for turn in peak) / 1e9
     print("\n".join(table(measured, subjects[0].name)))
     print(f"Images of {size[0]}x{size[1]}; the peak is {rate:.0f} GFLOP/s, a product of fp32 matrices in the same run.")
+    if any(subject.engine == "openvino" for subject in subjects):
+        hints = ", ".join(f"{options.hint_at(batch)} at batch {batch}" for batch in options.batch)
+        print(f"OpenVINO's hint: {hints}.")
     if options.output:
         _write(options, measured, size, rate)
     if options.plot:

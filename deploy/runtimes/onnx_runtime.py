@@ -40,6 +40,8 @@ class OnnxSession:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=_providers())
         except Exception as error:  # ONNX Runtime's own exception classes are private
             raise InputError(f"{path}: ONNX Runtime cannot load it ({' '.join(str(error).split())[:200]})") from error
+        if self._session.get_providers()[0].startswith("CUDA"):
+            self.engine = f"{self.engine} (CUDA)"
         text = self._session.get_modelmeta().custom_metadata_map.get(KEY)
         self.metadata: dict[str, Any] = read_metadata(text, path)
         self.outputs = [output.name for output in self._session.get_outputs()]

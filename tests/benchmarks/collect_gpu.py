@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if parts_in(output):
                 unpack(output, Path(place))
                 output = Path(place)
-            collected = collect(output, options.results)
+            collected = collect(output, options.results, shown=options.folder)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -48,18 +48,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def collect(output: Path, results: Path, items: Sequence[Item] = ITEMS) -> dict[str, dict[str, Any]]:
+def collect(
+    output: Path, results: Path, items: Sequence[Item] = ITEMS, shown: Path | None = None
+) -> dict[str, dict[str, Any]]:
     """Copy each item's measurement to its place, and write the list of open items anew.
 
     Raises:
-        InputError: nothing was measured, or it was a rehearsal; then nothing is copied.
+        InputError: nothing was measured, a file is damaged, or it was a rehearsal; then nothing is copied.
     """
+    shown = shown or output
+    if not (results / OPEN).is_file():
+        raise InputError(f"--results {results}: no folder of measurements (no {OPEN} there)")
     found = {item.name: read_json(item.file(output)) for item in items if item.file(output).is_file()}
     if not found:
-        raise InputError(f"{output}: no measurements ({RESULTS}/NAME.json) and no parts of a tour here")
+        raise InputError(f"{shown}: no measurements ({RESULTS}/NAME.json) and no parts of a tour here")
+    for name, about in found.items():
+        lacking = sorted({"item", "results", "environment", "complete", "what", "target"} - about.keys())
+        if lacking or about["item"] != name:
+            raise InputError(f"{shown}: {RESULTS}/{name}.json is no measurement of {name} (lacks {', '.join(lacking)})")
     rehearsed = [name for name, about in found.items() if about.get("rehearsal")]
     if rehearsed:
-        raise InputError(f"{output}: {', '.join(rehearsed)} come from a rehearsal, whose numbers say nothing")
+        raise InputError(f"{shown}: {', '.join(rehearsed)} come from a rehearsal, whose numbers say nothing")
     for item in items:
         if item.name in found:
             write_json(results / kept_as(item), found[item.name])

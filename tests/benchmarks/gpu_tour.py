@@ -14,7 +14,11 @@ measured is not measured again; the recipes of the CIFAR networks go on from the
     coco100/           17 MB   coco_training, r101_c4
     bccd/VOC2007/      10 MB   bccd_0, bccd_1, bccd_2
     imagenet_weights/   4 MB   resnet50*.pth.xz: coco_training, bccd_0, bccd_1, bccd_2
-    plans/                     *.plan, *.plan.json and *.onnx of TensorRT-RTX engines built elsewhere: engines
+    plans/                     *.plan, *.plan.json and *.onnx, as deploy/export.py --format tensorrt has them: engines
+
+The machine needs the library that built the engines, and a card that it knows: TensorRT-RTX 1.7 names capabilities 7.5,
+8.0, 8.6, 8.9 and 12 (not an H100's or H200's 9.0). A rehearsal takes its ONNX files from there. Sets that a rehearsal
+lacks it makes, below its own output; with real ones it is not short.
 
 It needs Python 3.12, torch 2.11, torchvision 0.26, numpy, pillow, pyyaml, safetensors, scikit-learn, matplotlib, rich
 and onnxruntime; pycocotools, defusedxml, simplejpeg and hotcoco may come as wheels. No network.
@@ -71,7 +75,8 @@ BEGUN = time.monotonic()
 os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # asking whether there is a GPU must not begin to use it
 RESERVE = 4.0
 """Seconds of a tour that its end takes."""
-BEFORE = "done before"
+DONE, BEFORE = "done", "done before"
+REHEARSED = "; a rehearsal: what it found says nothing"
 _PATIENCE = 5  # a rehearsal may share few slow cores with much else
 
 
@@ -97,6 +102,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted; the same command goes on", file=sys.stderr)
         return INTERRUPTED
     print("\n".join(table(rows)))
+    done = sum(row.status in (DONE, BEFORE) for row in rows)
+    print(f"{done} of {len(rows)} items done{REHEARSED if options.rehearse else ''}")
     if options.summary:
         write_summary(options.summary, rows, options.rehearse)
     return FAILED if any(row.status == "failed" for row in rows) else 0
@@ -135,13 +142,19 @@ def run(options: argparse.Namespace) -> list[Row]:
     Raises:
         InputError: there is no GPU, or something given can't be used.
     """
+    if not options.minutes > 0:
+        raise InputError(f"--minutes {options.minutes}: must be above zero")
+    for name in ("output", "data", "wheels", "go_on", "parts"):
+        path, must_exist = getattr(options, name), name in ("data", "wheels")
+        if path is not None and not path.is_dir() and (must_exist or path.exists()):
+            raise InputError(f"--{name.replace('_', '-')} {path}: no such folder")
     output = options.output.resolve()
     output.mkdir(parents=True, exist_ok=True)
     if options.wheels:
         use_wheels(options.wheels, output / "site")
     if options.rehearse:
         hide_absent_packages()
-    from tests.benchmarks.gpu.data import write_tiny_data
+    from tests.benchmarks.gpu.data import rehearsal_data
     from tests.benchmarks.gpu.item import Place
     from tests.benchmarks.gpu.items import ITEMS
     from tests.benchmarks.gpu.travel import parts_in, unpack
@@ -150,9 +163,9 @@ def run(options: argparse.Namespace) -> list[Row]:
         unpack(options.go_on, output)
     if not options.rehearse:
         _require_gpu()
-    data = (options.data or output / "data-made").resolve()
-    if options.rehearse:
-        write_tiny_data(data)
+    _refuse_mixing(output, options.rehearse)
+    data = rehearsal_data(options.data, output / "data-made") if options.rehearse else (options.data or output)
+    data = data.resolve()
     unknown = set(options.only or ()) - {item.name for item in ITEMS}
     if unknown:
         raise InputError(f"--only: no item is named {', '.join(sorted(unknown))}")
@@ -181,7 +194,10 @@ def tour(items: Sequence[Item], place: Place, end: float, parts: Path | None = N
     from tests.benchmarks.gpu.item import read_json
     from tests.benchmarks.gpu.travel import STATUS, pack
 
-    known = {name: Row(**row) for name, row in read_json(place.output / STATUS).items()}
+    try:
+        known = {name: Row(**row) for name, row in read_json(place.output / STATUS).items()}
+    except TypeError as error:
+        raise InputError(f"{place.output / STATUS}: damaged; delete it, and it is made again") from error
     failed = {name for name, row in known.items() if row.status in (processes.FAILED, processes.TIMEOUT)}
     method, tried = "fork", False
     for item in sorted(items, key=lambda item: item.name in failed and not item.goes_on):
@@ -218,6 +234,8 @@ def _run(item: Item, place: Place, left: float, method: str) -> Row:
     log = place.output / LOGS / f"{item.name}.log"
     limit = min(item.limit * place.size(1, _PATIENCE), left)
     outcome = processes.run_apart(measure, (item, place), log, limit, asked_first=item.goes_on, method=method)
+    if outcome.status == processes.DONE and not item.done(place.output):
+        return Row(item.name, processes.FAILED, round(outcome.seconds, 1), f"ended without a result: {outcome.message}")
     return Row(item.name, outcome.status, round(outcome.seconds, 1), outcome.message)
 
 
@@ -226,6 +244,17 @@ def _finished(item: Item, place: Place, known: dict[str, Row]) -> Row:
 
     seconds = known[item.name].seconds if item.name in known else 0.0
     return Row(item.name, BEFORE, seconds, str(read_json(item.file(place.output))["summary"]))
+
+
+def _refuse_mixing(output: Path, rehearse: bool) -> None:
+    """A rehearsal's numbers must not stand for a tour's, nor its trainings be gone on with."""
+    from tests.benchmarks.gpu.item import RESULTS, read_json
+
+    files = sorted((output / RESULTS).glob("*.json"))
+    others = [path for path in files if bool(read_json(path).get("rehearsal")) != rehearse]
+    if others:
+        kind = "a tour of a GPU" if rehearse else "a rehearsal"
+        raise InputError(f"{output}: holds results of {kind} ({others[0].name}); choose another --output")
 
 
 def _require_gpu() -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from torch import Tensor
 from torchvision.ops import batched_nms, nms
 
 from detection import nms as module
@@ -39,6 +42,23 @@ def by_torchvision(boxes: torch.Tensor, valid: torch.Tensor, threshold: float) -
         scores = torch.arange(len(chosen), 0, -1.0)
         keep[group, chosen[nms(boxes[group, chosen], scores, threshold)]] = True
     return keep
+
+
+@pytest.mark.parametrize("form", [nms_by_kernel, nms_by_fixed_point])
+def test_boxes_of_different_labels_never_meet_wherever_they_lie(form: Callable[..., tuple[Tensor, Tensor]]) -> None:
+    boxes = torch.tensor([[[-100.0, -100, 10, 10], [-100, -100, 10, 10], [-100, -100, 10, 10]]])
+    keep, exact = form(boxes, torch.ones(1, 3, dtype=torch.bool), 0.3, torch.tensor([[0, 1, 0]]))
+    assert keep.tolist() == [[True, True, False]]
+    assert bool(exact.all())
+
+
+@pytest.mark.parametrize("form", [nms_by_kernel, nms_by_fixed_point])
+@pytest.mark.parametrize("labelled", [True, False])
+def test_of_no_boxes_none_stays(form: Callable[..., tuple[Tensor, Tensor]], labelled: bool) -> None:
+    labels = torch.zeros(2, 0, dtype=torch.int64) if labelled else None
+    keep, exact = form(torch.zeros(2, 0, 4), torch.zeros(2, 0, dtype=torch.bool), 0.3, labels)
+    assert keep.shape == (2, 0)
+    assert exact.tolist() == [True, True]
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.7])

@@ -58,6 +58,19 @@ def weights_file(data: Path) -> str:
     return str(next((data / WEIGHTS).glob("resnet50*.pth.xz")))
 
 
+def rehearsal_data(given: Path | None, folder: Path) -> Path:
+    """A folder with links to the sets that are given, and tiny ones in place of the others.
+
+    Nothing is written where the real sets lie, since a later tour would take it for them.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (CIFAR, COCO, BCCD, WEIGHTS, PLANS):
+        if given is not None and (given / name).is_dir() and not (folder / name).exists():
+            (folder / name).symlink_to((given / name).resolve())
+    write_tiny_data(folder)
+    return folder
+
+
 def write_tiny_data(folder: Path) -> None:
     """Noise and built-in digits in the layouts of the real data, few; sets that are there stay."""
     if not (folder / CIFAR).exists():

@@ -211,7 +211,8 @@ def rate_of(place: Place, steps: int, **options: Any) -> dict[str, Any]:
 
     Returns:
         images per second and the share of time spent waiting for data, both in the middle of the intervals behind the
-        first; ``first_seconds`` of the first ``first_steps`` steps, compiling included; graphs that were compiled.
+        first; ``first_seconds`` of the first ``first_steps`` steps, compiling included; ``seconds_beyond``, what all
+        steps took more than at that rate; graphs that were compiled.
     """
     folder, every = Path(f"try-{options.get('backbone', 'coco')}"), place.size(10, 1)
     shutil.rmtree(folder, ignore_errors=True)
@@ -228,11 +229,14 @@ def rate_of(place: Place, steps: int, **options: Any) -> dict[str, Any]:
     shutil.rmtree(folder)
     first, *later = clocks
     batch = place.size(16, 2)
+    rate = median(clock["images_per_second"] for clock in later)
+    beyond = sum(every * batch * (1 / clock["images_per_second"] - 1 / rate) for clock in clocks)
     return {
-        "images_per_second": median(clock["images_per_second"] for clock in later),
+        "images_per_second": rate,
         "waiting": median(clock["waiting"] for clock in later),
         "first_steps": every,
         "first_seconds": round(every * batch / first["images_per_second"], 1),
+        "seconds_beyond": round(beyond, 1),
         "graphs": counters["stats"]["unique_graphs"],
         **memory(place),
     }

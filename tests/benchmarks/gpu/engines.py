@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from deploy.engines.plan_metadata import read_plan_metadata, weights_of
 from deploy.runtimes import load_runtime
 from deploy.runtimes.classifier import ClassifierRuntime
 from deploy.runtimes.detector import DetectorRuntime
@@ -32,16 +33,25 @@ def cannot_run(place: Place) -> str:
 def run_engines(place: Place, record: Record) -> Finding:
     """Each engine against its ONNX file in ONNX Runtime: what they find alike, and how fast both answer one picture."""
     for file in sorted((place.data / PLANS).glob(place.size("*.plan", "*.onnx"))):
-        record.once(file.stem, lambda file=file: _compared(file, place.size(_CALLS, 2)))
+        record.once(file.stem, lambda file=file: _compared(file, source_of(file), place.size(_CALLS, 2)))
     shares = {name: found["alike"] for name, found in record.results.items()}
     summary = ", ".join(f"{name} {share:.1%} alike" for name, share in shares.items())
     return Finding(summary, min(shares.values()) >= 0.98)
 
 
-def _compared(file: Path, calls: int) -> dict[str, Any]:
+def source_of(file: Path) -> Path:
+    """The ONNX file beside an engine that it was built from, as its sidecar says; of an ONNX file itself.
+
+    Raises:
+        InputError: the sidecar or the ONNX file is missing, or they do not belong together.
+    """
+    return weights_of(file, read_plan_metadata(file)[1]) if file.suffix == ".plan" else file
+
+
+def _compared(file: Path, source: Path, calls: int) -> dict[str, Any]:
     ours, theirs = (
         load_runtime(file, engine=None if file.suffix == ".plan" else "onnxruntime"),
-        load_runtime(file.with_suffix(".onnx"), engine="onnxruntime"),
+        load_runtime(source, engine="onnxruntime"),
     )
     pictures = [compose_scene("val", number).image for number in range(_PICTURES)]
     found, wanted = ours.predict(pictures), theirs.predict(pictures)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from backbones.errors import InputError
 from backbones.running.atomic_write import write_json
 from backbones.running.measurement import write_measurement
 
@@ -144,5 +145,19 @@ def card(place: Place) -> str | None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A file's content; nothing where there is none."""
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    """A file's content; nothing where there is none.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(
+            f"{path}: damaged ({' '.join(str(error).split())}); delete it, and it is made again"
+        ) from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: damaged (no JSON object); delete it, and it is made again")
+    return content

@@ -57,7 +57,7 @@ def unpack(folder: Path, output: Path) -> None:
         sets.setdefault(part.name.split("-")[1], []).append(part)
     for digest, parts in sets.items():  # a kill between two packings leaves two sets, one of them whole
         parts.sort(key=lambda part: int(part.name.split("-")[2]))
-        content = b"".join(part.read_bytes() for part in parts)
+        content = b"".join(part.read_bytes() for part in parts if part.is_file())
         if hashlib.sha256(content).hexdigest()[:12] == digest:
             with tarfile.open(fileobj=io.BytesIO(content)) as archive:
                 archive.extractall(output, filter="data")
