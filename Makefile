@@ -69,7 +69,7 @@ digits: $(STAMP)  ## write the digit scenes as files, in COCO and VOC layout, to
 bench: $(STAMP)  ## measure speed against torchvision, as ratios
 	$(BIN)/python tests/benchmarks/faster_rcnn_speed.py
 
-results: $(STAMP)  ## write the tables in README from results/
+results: $(STAMP) tables  ## write the tables in README and docs from results/
 	$(BIN)/python results/tables.py
 
 tables: $(STAMP)  ## write the paper's tables in docs/results.md from results/
