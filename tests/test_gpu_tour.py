@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.machinery
 import importlib.util
@@ -321,6 +322,13 @@ def test_a_tour_refuses_what_it_cannot_use_before_it_begins(
         signal.signal(signal.SIGTERM, previous)
     assert fault in capsys.readouterr().err
     assert not Path("out").exists()
+
+
+def test_parts_that_are_no_archive_are_refused(tmp_path: Path) -> None:
+    content = b"no archive at all"
+    (tmp_path / f"tour-{hashlib.sha256(content).hexdigest()[:12]}-1-of-1").write_bytes(content)
+    with pytest.raises(InputError, match="no archive of a tour"):
+        travel.unpack(tmp_path, tmp_path / "out")
 
 
 def test_what_travels_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

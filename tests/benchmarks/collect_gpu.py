@@ -65,7 +65,8 @@ def collect(
     for name, about in found.items():
         lacking = sorted({"item", "results", "environment", "complete", "what", "target"} - about.keys())
         if lacking or about["item"] != name:
-            raise InputError(f"{shown}: {RESULTS}/{name}.json is no measurement of {name} (lacks {', '.join(lacking)})")
+            reason = f"lacks {', '.join(lacking)}" if lacking else f"is one of {about['item']}"
+            raise InputError(f"{shown}: {RESULTS}/{name}.json is no measurement of {name} ({reason})")
     rehearsed = [name for name, about in found.items() if about.get("rehearsal")]
     if rehearsed:
         raise InputError(f"{shown}: {', '.join(rehearsed)} come from a rehearsal, whose numbers say nothing")

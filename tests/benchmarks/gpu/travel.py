@@ -59,8 +59,11 @@ def unpack(folder: Path, output: Path) -> None:
         parts.sort(key=lambda part: int(part.name.split("-")[2]))
         content = b"".join(part.read_bytes() for part in parts if part.is_file())
         if hashlib.sha256(content).hexdigest()[:12] == digest:
-            with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-                archive.extractall(output, filter="data")
+            try:
+                with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+                    archive.extractall(output, filter="data")
+            except tarfile.TarError as error:
+                raise InputError(f"{folder}: the parts are no archive of a tour ({error})") from error
             return
     raise InputError(f"{folder}: no complete set of parts of a tour (tour-DIGEST-NUMBER-of-COUNT); copy all of them")
 
