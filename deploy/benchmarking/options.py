@@ -25,9 +25,9 @@ class BenchmarkOptions(CommandOptions):
     images: str | None = option(None, "a folder of pictures to fill them with", group="input", metavar="DIR",
                                 otherwise="noise")  # fmt: skip
     threads: int | None = option(None, "processor threads", group="machine", otherwise="as many as there are cores")
-    hint: str | None = option(None, "of OpenVINO: latency gives all threads to one batch, throughput divides both",
-                              group="machine", choices=HINTS,
-                              otherwise="throughput for batches of more than one")  # fmt: skip
+    hint: tuple[str, ...] = option((), "of OpenVINO: latency gives all threads to one batch, throughput divides both; "
+                                   "several are measured in turns", group="machine", choices=HINTS,
+                                   otherwise="throughput for batches of more than one")  # fmt: skip
     rounds: int = option(10, "turns of each", group="time")
     seconds: float = option(0.5, "that a turn lasts at least", group="time")
     memory: bool = option(True, "measure memory, in a process for each", group="time")
@@ -48,6 +48,6 @@ class BenchmarkOptions(CommandOptions):
         if not self.seconds > 0:
             raise InputError(f"--seconds {self.seconds}: must be above 0")
 
-    def hint_at(self, batch: int) -> str:
+    def hints_at(self, batch: int) -> tuple[str, ...]:
         """What OpenVINO is told for batches of a size."""
-        return self.hint or ("throughput" if batch > 1 else "latency")
+        return tuple(dict.fromkeys(self.hint)) or ("throughput" if batch > 1 else "latency",)

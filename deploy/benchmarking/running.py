@@ -6,7 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ class Measured:
         return {
             "model": self.subject.path,
             "engine": getattr(session, "engine", self.subject.engine),
+            **({"hint": self.subject.hint} if self.subject.hint else {}),
             "precision": session.metadata.get("precision", "fp32") if session else "fp32",
             **self.timing.to_dict(),
             "multiply_adds": self.multiply_adds,
@@ -62,16 +63,16 @@ def benchmark(options: BenchmarkOptions) -> list[Measured]:
     from deploy.benchmarking.showing import draw, table
 
     start_logging(options.quiet)
-    hint = options.hint_at(options.batch[0])
-    subjects = _open(options, hint)
+    hints = options.hints_at(options.batch[0])
+    subjects = _open(options, hints)
     size: Size = (options.size[0], options.size[1]) if options.size else subjects[0].size
     work = _count(subjects, size)
     measured: list[Measured] = []
     with limited_threads(options.threads):
         for batch in options.batch:
-            if options.hint_at(batch) != hint:
-                hint = options.hint_at(batch)
-                subjects = _open(options, hint)
+            if options.hints_at(batch) != hints:
+                hints = options.hints_at(batch)
+                subjects = _open(options, hints)
             turns, peak = _turns(subjects, batch, size, options)
             for subject in subjects:
                 base = turns[subjects[0].name]
@@ -83,8 +84,8 @@ def benchmark(options: BenchmarkOptions) -> list[Measured]:
     print("\n".join(table(measured, subjects[0].name)))
     print(f"Images of {size[0]}x{size[1]}; the peak is {rate:.0f} GFLOP/s, a product of fp32 matrices in the same run.")
     if any(subject.engine == "openvino" for subject in subjects):
-        hints = ", ".join(f"{options.hint_at(batch)} at batch {batch}" for batch in options.batch)
-        print(f"OpenVINO's hint: {hints}.")
+        told = ", ".join(f"{' and '.join(options.hints_at(batch))} at batch {batch}" for batch in options.batch)
+        print(f"OpenVINO's hint: {told}.")
     if options.output:
         _write(options, measured, size, rate)
     if options.plot:
@@ -92,10 +93,14 @@ def benchmark(options: BenchmarkOptions) -> list[Measured]:
     return measured
 
 
-def _open(options: BenchmarkOptions, hint: str) -> list[Subject]:
+def _open(options: BenchmarkOptions, hints: Sequence[str]) -> list[Subject]:
     """All of them, the one that others are compared with first."""
     models = list(dict.fromkeys([*([options.against] if options.against else []), *options.model]))
-    subjects = [open_subject(model, engine, options.threads, hint) for model, engine in pairs(models, options.engine)]
+    subjects = []
+    for model, engine in pairs(models, options.engine):
+        for hint in hints if engine == "openvino" else hints[:1]:
+            subject = open_subject(model, engine, options.threads, hint)
+            subjects.append(replace(subject, hint=hint) if engine == "openvino" and len(hints) > 1 else subject)
     for subject in subjects[1:]:
         if subject.task != subjects[0].task:
             raise InputError(
@@ -103,7 +108,7 @@ def _open(options: BenchmarkOptions, hint: str) -> list[Subject]:
             )
     names = [subject.name for subject in subjects]
     if len(set(names)) < len(names):  # files of the same name in several folders
-        return [Subject(os.path.relpath(subject.path), subject.engine, subject.model) for subject in subjects]
+        return [replace(subject, title=os.path.relpath(subject.path)) for subject in subjects]
     return subjects
 
 
@@ -133,7 +138,7 @@ def _with_memory(item: Measured, size: Size, options: BenchmarkOptions) -> Measu
     subject = item.subject
     memory = measure_memory(
         subject.path, subject.engine, item.timing.batch, size, options.images, options.threads,
-        options.hint_at(item.timing.batch),
+        subject.hint or options.hints_at(item.timing.batch)[0],
     )  # fmt: skip
     return Measured(subject, item.timing, memory, item.multiply_adds)
 
@@ -151,7 +156,7 @@ def _write(options: BenchmarkOptions, measured: Sequence[Measured], size: Size, 
             "threads": options.threads,
             "rounds": options.rounds,
             "seconds": options.seconds,
-            "hint": {str(batch): options.hint_at(batch) for batch in options.batch},
+            "hint": {str(batch): options.hints_at(batch) for batch in options.batch},
         },
         against=measured[0].subject.name,
         matrix_product_gflops=round(rate, 1),

@@ -28,16 +28,20 @@ class Subject:
         path: its file or run folder.
         engine: one of those of ``load_runtime``, or ``torch``.
         model: a runtime, or the trained model.
+        hint: OpenVINO's, where it is compared with another one.
+        title: what tables call the file, where its name alone is not enough.
     """
 
     path: str
     engine: str
     model: Any
+    hint: str | None = None
+    title: str | None = None
 
     @property
     def name(self) -> str:
         """How tables call it."""
-        return f"{Path(self.path).name} {self.engine}"
+        return " ".join(filter(None, (self.title or Path(self.path).name, self.engine, self.hint)))
 
     @property
     def task(self) -> str:

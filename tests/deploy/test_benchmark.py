@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +153,23 @@ def test_models_are_compared_in_one_run(classifier: Path, tmp_path: Path, capsys
     assert [result["engine"].split()[0] for result in written["results"][:2]] == ["torch", "ONNX"]
     assert (tmp_path / "b.png").read_bytes().startswith(b"\x89PNG")
     assert "-" in table(measured, names[0])[1].split()  # no memory was measured
+
+
+def test_files_of_one_name_and_several_hints_are_measured_apart(classifier: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    file = classifier.with_suffix(".onnx")
+    (tmp_path / "other").mkdir()
+    other = Path(shutil.copy(file, tmp_path / "other"))
+    options = BenchmarkOptions(
+        model=(str(file), str(other)), engine=("openvino",), batch=(1, 2), hint=("latency", "throughput"), threads=1,
+        rounds=1, seconds=0.001, memory=False, quiet=True, output=str(tmp_path / "b.json"),
+    )  # fmt: skip
+    measured = benchmark(options)
+    expected = [f"{os.path.relpath(path)} openvino {hint}" for path in (file, other) for hint in options.hint]
+    assert [item.subject.name for item in measured] == expected * 2
+    assert len({id(item.timing) for item in measured}) == 8
+    rows = json.loads((tmp_path / "b.json").read_text())["results"]
+    assert [row["hint"] for row in rows] == ["latency", "throughput"] * 4
 
 
 def test_memory_is_that_of_a_process_of_its_own(classifier: Path) -> None:
