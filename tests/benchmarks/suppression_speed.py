@@ -6,7 +6,8 @@
         --output results/suppression_speed_cpu.json
 
 Groups are the levels of one picture: clustered boxes, sorted by score, as a detector's anchors are before suppression.
-Both versions must keep the same boxes. Beside them runs torchvision's kernel, whose work depends on what it finds.
+Both versions must keep the same boxes. Beside them runs torchvision's kernel, whose work depends on what it finds. What
+users meet is the exported form: either version, traced and run by OpenVINO.
 """
 
 from __future__ import annotations
@@ -19,16 +20,20 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+import numpy as np
+import openvino
 import torch
+from torch import Tensor, nn
 
 from backbones.running.measurement import write_measurement
 from deploy.benchmarking.timing import Spread, Turns, summarize, take_turns
+from deploy.onnx_export import trace
 from detection.nms import nms_by_fixed_point, nms_by_kernel
 from detection.operators import ROUNDS
 from tests.detection.test_nms import cases
 
 THRESHOLD = 0.7
-NOW, BEFORE, KERNEL = "now", "before", "kernel"
+NOW, BEFORE, KERNEL, EXPORTED, EXPORTED_BEFORE = "now", "before", "kernel", "exported now", "exported before"
 
 
 def main() -> None:
@@ -85,17 +90,56 @@ def measured(count: int, before: Any, options: argparse.Namespace) -> dict[str, 
     calls = {
         NOW: lambda: nms_by_fixed_point(boxes, valid, THRESHOLD, iterations=ROUNDS),
         KERNEL: lambda: nms_by_kernel(boxes, valid, THRESHOLD),
+        EXPORTED: exported(nms_by_fixed_point, ROUNDS, boxes, valid, options.threads),
     }
     if before:
         calls[BEFORE] = lambda: before(boxes, valid, THRESHOLD, iterations=options.before_rounds)
+        calls[EXPORTED_BEFORE] = exported(before, options.before_rounds, boxes, valid, options.threads)
     found = {name: call() for name, call in calls.items()}
-    assert all(torch.equal(keep, found[KERNEL][0]) and bool(exact.all()) for keep, exact in found.values())
+    kept = found[KERNEL][0].numpy()
+    assert all(np.array_equal(keep, kept) and bool(exact.all()) for keep, exact in found.values())
     turns = take_turns(calls, options.turns, 0.0)
     row: dict[str, Any] = {"proposals": count, "ms": {name: fastest(turn) for name, turn in turns.items()}}
     if before:
-        ratio = summarize(turns[NOW], 1, turns[BEFORE], 1).ratio
-        row["times_faster"] = {name: round(getattr(ratio, name), 2) for name in ("median", "min", "max")}
+        row["times_faster"] = times_faster(turns[NOW], turns[BEFORE])
+        row["exported_times_faster"] = times_faster(turns[EXPORTED], turns[EXPORTED_BEFORE])
     return row
+
+
+class _Suppression(nn.Module):
+    def __init__(self, form: Any, rounds: int) -> None:
+        super().__init__()
+        self.form, self.rounds = form, rounds
+
+    def forward(self, boxes: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        keep, exact = self.form(boxes, valid, THRESHOLD, iterations=self.rounds)
+        return keep, exact
+
+
+def exported(form: Any, rounds: int, boxes: Tensor, valid: Tensor, threads: int | None) -> Any:
+    """A call of the traced form in OpenVINO, for so many boxes and any number of groups."""
+    groups = {0: torch.export.Dim("groups", min=1, max=4096)}
+    example = {"boxes": boxes, "valid": valid}
+    model = trace(_Suppression(form, rounds), example, ("keep", "exact"), dict.fromkeys(example, groups))
+    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    core = openvino.Core()
+    compiled = core.compile_model(
+        core.read_model(model.SerializeToString()), "CPU",
+        settings | ({"INFERENCE_NUM_THREADS": threads} if threads else {}),
+    )  # fmt: skip
+    inputs = [tensor.numpy() for tensor in example.values()]
+
+    def call(kept: Any = core) -> tuple[Any, Any]:
+        """The core lives as long as the call: OpenVINO's plugin must not go before what it compiled."""
+        keep, exact = compiled(inputs).values()
+        return keep, exact
+
+    return call
+
+
+def times_faster(now: Turns, before: Turns) -> dict[str, float]:
+    ratio = summarize(now, 1, before, 1).ratio
+    return {name: round(getattr(ratio, name), 2) for name in ("median", "min", "max")}
 
 
 def fastest(turns: Turns) -> float:
