@@ -46,9 +46,8 @@ Row = dict[str, Any]
 
 def main() -> None:
     options = parse()
-    results: dict[str, Row] = (
-        json.loads(options.output.read_text(encoding="utf-8"))["results"] if options.output.is_file() else {}
-    )
+    options.before = revision(options.before)
+    results = gathered(options.output, options.before)
     with tempfile.TemporaryDirectory() as folder:
         before = tree_of(options.before, Path(folder) / "tree")
         items = {} if options.only else {name: (item, item) for name, item in ITEMS.items()}
@@ -63,6 +62,29 @@ def main() -> None:
             )
 
 
+def revision(commit: str) -> str:
+    """Its short hash: a name would mean another commit tomorrow."""
+    command = ["git", "-C", str(ROOT), "rev-parse", "--verify", "--short", f"{commit}^{{commit}}"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    if found.returncode:
+        raise InputError(f"--before {commit}: no such commit")
+    return found.stdout.strip()
+
+
+def gathered(path: Path, before: str) -> dict[str, Row]:
+    """What earlier calls measured against the same commit."""
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        other, results = content["before"], dict(content["results"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not what this command writes; give another --output") from error
+    if other != before:
+        raise InputError(f"{path}: compares with {other}, not with {before}; give another --output")
+    return results
+
+
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--before", required=True, metavar="COMMIT")
@@ -74,20 +96,26 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--split", help="of it")
     parser.add_argument("--classes", help="of weights that do not say")
     parser.add_argument("--flavour", help="of both; by default each commit's default")
-    parser.add_argument("--engine", nargs="+", default=["openvino"])
-    parser.add_argument("--batch", nargs="+", default=["1", "8"])
+    parser.add_argument("--engine", nargs="+", default=["openvino"], choices=("openvino", "onnxruntime"))
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), default=(128, 128))
     parser.add_argument("--only", action="store_true", help="the exported model alone")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--output", type=Path, default=Path("results/two_commits_cpu.json"))
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.only and not (options.model or options.files):
+        parser.error("--only: give --model or --files")
+    if options.rounds < 1:
+        parser.error(f"--rounds {options.rounds}: must be at least 1")
+    for file in options.files or ():
+        if not file.is_file():
+            parser.error(f"{file}: no such file")
+    return options
 
 
 def tree_of(commit: str, folder: Path) -> Path:
     """The files of a commit."""
-    packed = subprocess.run(["git", "-C", str(ROOT), "archive", commit], capture_output=True, check=False)
-    if packed.returncode:
-        raise InputError(f"--before {commit}: {packed.stderr.decode().strip()}")
+    packed = subprocess.run(["git", "-C", str(ROOT), "archive", commit], capture_output=True, check=True)
     with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as files:
         files.extractall(folder, filter="data")
     return folder
@@ -100,8 +128,9 @@ def exported_items(
     for title, files in pairs_of_files(before, folder, options):
         for engine in options.engine:
             for batch in options.batch:
-                old, new = (["exported", str(file), engine, batch, *map(str, options.size)] for file in files)
-                yield f"exported {title}, {engine}, batch {batch}", (old, new)
+                old, new = (["exported", str(file), engine, *map(str, (batch, *options.size))] for file in files)
+                size = "x".join(map(str, options.size))
+                yield f"exported {title}, {engine}, {size}, batch {batch}", (old, new)
 
 
 def pairs_of_files(
@@ -123,10 +152,12 @@ def exported(tree: Path, file: Path, precision: str, options: argparse.Namespace
     given = {"model": options.model, "arch": options.arch, "classes": options.classes, "flavour": options.flavour,
              "precision": precision, "output": str(file), **labelled}  # fmt: skip
     words = [word for name, value in given.items() if value for word in (f"--{name}", value)]
-    subprocess.run(
-        [sys.executable, str(tree / "deploy/export.py"), *words], check=True, env=environment(tree),
+    done = subprocess.run(
+        [sys.executable, str(tree / "deploy/export.py"), *words], check=False, env=environment(tree),
         stdout=subprocess.DEVNULL,
     )  # fmt: skip
+    if done.returncode:
+        raise InputError(f"{options.model}: {tree.name} does not export it in {precision}")
     return file
 
 
@@ -162,7 +193,7 @@ def asked(tree: Path, call: Sequence[str]) -> Iterator[Any]:
 
     def answer(wanted: str) -> None:
         if answers.readline().strip() != wanted:
-            raise SystemExit(f"{tree.name}: {' '.join(call)}: failed")
+            raise InputError(f"{' '.join(call)}: failed under {tree.name}")
 
     def ask() -> None:
         print("go", file=sent, flush=True)
