@@ -101,7 +101,11 @@ def onnx_target(options: ExportOptions, flavour: str | None) -> Path:
         flavour: of a detector's graph, None of others.
     """
     if options.output:
-        return Path(options.output).with_suffix(".onnx") if options.format == "tensorrt" else Path(options.output)
+        given = Path(options.output)
+        if options.format != "tensorrt":
+            return given
+        own = "-portable" if flavour == "portable" and not given.stem.endswith("-portable") else ""
+        return given.with_name(f"{given.stem}{own}.onnx")  # model.onnx may be the other flavour's
     marks = [flavour] if flavour == "portable" else []
     marks += [options.precision] if options.precision != "fp32" else []
     marks += [options.int8_style] if options.precision == "int8" and options.int8_style != "tensorrt" else []

@@ -22,13 +22,13 @@ def nms_by_kernel(
     boxes: Tensor, valid: Tensor, threshold: float, labels: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """torchvision's kernel, group by group. Arguments and results as for ``nms_by_fixed_point``."""
-    if labels is not None:
-        boxes = apart(boxes, labels)
     keep = torch.zeros_like(valid)
-    falling = torch.arange(boxes.shape[1], 0, -1, device=boxes.device, dtype=boxes.dtype)
     for group in range(boxes.shape[0]):
         candidates = valid[group].nonzero()[:, 0]
-        kept = torchvision_nms(boxes[group, candidates], falling[candidates], threshold)
+        own = boxes[group, candidates]
+        own = own.float() if labels is None else apart(own, labels[group, candidates])
+        falling = torch.arange(len(own), 0, -1, device=own.device, dtype=own.dtype)
+        kept = torchvision_nms(own, falling, threshold)
         keep[group, candidates[kept]] = True
     return keep, valid.new_ones(boxes.shape[0])
 
@@ -120,8 +120,11 @@ def _settle(alive: Tensor, overlaps: Tensor, iterations: int | None) -> tuple[Te
 
 
 def apart(boxes: Tensor, labels: Tensor) -> Tensor:
-    """Boxes moved so far apart by label that those of different labels never meet; in double, so nothing rounds."""
+    """Boxes moved so far apart by label that those of different labels never meet; in double, so nothing rounds.
+
+    Coordinates that are no numbers stay so, and move nothing.
+    """
     if not boxes.numel():
         return boxes.double()
-    step = boxes.max().double() - boxes.min().double() + 1
-    return boxes.double() + (labels * step)[..., None]
+    numbers = torch.nan_to_num(boxes.double(), 0.0, 0.0, 0.0)
+    return boxes.double() + (labels * (numbers.max() - numbers.min() + 1))[..., None]

@@ -267,7 +267,8 @@ def test_where_forked_processes_fail_fresh_ones_are_tried(place: Place, monkeypa
         methods.append(method)
         if method == "fork":
             return Outcome("failed", 1.0, "")
-        write_json(arguments[0].file(place.output), {"complete": True, "summary": "seven"})
+        about = {"item": arguments[0].name, "complete": True, "summary": "seven"}
+        write_json(arguments[0].file(place.output), about)
         return Outcome("done", 1.0, "")
 
     monkeypatch.setattr(processes, "run_apart", run_apart)
@@ -331,6 +332,61 @@ def test_parts_that_are_no_archive_are_refused(tmp_path: Path) -> None:
         travel.unpack(tmp_path, tmp_path / "out")
 
 
+def test_parts_with_other_files_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/results").write_text("a file, where a tour has a folder")
+    content = travel._archive(tmp_path / "other", [tmp_path / "other/results"])
+    (tmp_path / f"tour-{hashlib.sha256(content).hexdigest()[:12]}-1-of-1").write_bytes(content)
+    with pytest.raises(InputError, match="no archive of a tour \\(it has 'results'\\)"):
+        travel.unpack(tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_an_older_tour_left_does_not_replace_what_is_newer(tmp_path: Path) -> None:
+    older, output = tmp_path / "older", tmp_path / "out"
+    for folder, said in ((older, "old"), (output, "new")):
+        write_json(folder / "results/smoke.json", {"said": said})
+    write_json(older / "results/plain20.json", {"said": "old"})
+    os.utime(older / "results/smoke.json", (1, 1))
+    travel.take_over(older, output)
+    assert [json.loads((output / f"results/{name}.json").read_text()) for name in ("smoke", "plain20")] == [
+        {"said": "new"}, {"said": "old"},
+    ]  # fmt: skip
+    os.utime(output / "results/smoke.json", (0, 0))
+    travel.take_over(older, output)
+    assert json.loads((output / "results/smoke.json").read_text()) == {"said": "old"}
+
+
+def test_a_rehearsals_parts_are_refused_before_anything_is_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_json(tmp_path / "rehearsed/results/smoke.json", {"complete": True, "rehearsal": True})
+    write_json(tmp_path / "out/results/smoke.json", {"complete": True})
+    (tmp_path / "parts").mkdir()
+    travel.pack(tmp_path / "rehearsed", tmp_path / "parts")
+    monkeypatch.setattr(gpu_tour, "_require_gpu", lambda: None)
+    previous = signal.getsignal(signal.SIGTERM)
+    try:
+        assert gpu_tour.main(["--output", str(tmp_path / "out"), "--go-on", str(tmp_path / "parts")]) == 1
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    assert "parts: holds results of a rehearsal (smoke.json); leave out --go-on" in capsys.readouterr().err
+    assert json.loads((tmp_path / "out/results/smoke.json").read_text()) == {"complete": True}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "x", {"item": "smoke"}, {"item": "smoke", "status": "done", "seconds": "x", "message": ""},
+        {"item": "smoke", "status": "done", "seconds": 1.0, "message": None},
+    ],
+)  # fmt: skip
+def test_a_damaged_status_is_named(place: Place, row: object) -> None:
+    write_json(place.output / travel.STATUS, {"smoke": row})
+    with pytest.raises(InputError, match=r"status\.json: damaged"):
+        tour([an_item("smoke", measured)], place)
+
+
 def test_what_travels_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output, folder = tmp_path / "out", tmp_path / "parts"
     write_json(output / "results/a.json", {"complete": True})
@@ -377,6 +433,25 @@ def test_what_was_measured_is_collected(place: Place, monkeypatch: pytest.Monkey
     assert left["others"] == ["stays"]
     with pytest.raises(InputError, match="no measurements"):
         collect_gpu.collect(tmp_path / "data", results, items)
+
+
+def test_a_whole_measurement_is_not_replaced_by_one_in_part(place: Place, tmp_path: Path) -> None:
+    items, results = [an_item("good", measured)], tmp_path / "results"
+    tour(items, place)
+    write_json(results / "not_run.json", {"items": []})
+    collect_gpu.collect(place.output, results, items)
+    whole = json.loads((results / "gpu_good.json").read_text())
+    about = json.loads(items[0].file(place.output).read_text())
+    write_json(items[0].file(place.output), {**about, "complete": False, "results": {}})
+    assert collect_gpu.collect(place.output, results, items) == {}
+    assert json.loads((results / "gpu_good.json").read_text()) == whole
+    assert json.loads((results / "not_run.json").read_text())["items"] == []
+    write_json(items[0].file(place.output), about)
+    (results / "not_run.json").write_text("{")
+    (results / "gpu_good.json").unlink()
+    with pytest.raises(InputError, match=r"not_run\.json: damaged"):
+        collect_gpu.collect(place.output, results, items)
+    assert not (results / "gpu_good.json").exists()
 
 
 def test_the_list_of_what_was_not_run_is_that_of_the_tour() -> None:

@@ -83,7 +83,7 @@ def benchmark(options: BenchmarkOptions) -> list[Measured]:
     rate = WORK * 2 / min(min(turn) for turn in peak) / 1e9
     print("\n".join(table(measured, subjects[0].name)))
     print(f"Images of {size[0]}x{size[1]}; the peak is {rate:.0f} GFLOP/s, a product of fp32 matrices in the same run.")
-    if any(subject.engine == "openvino" for subject in subjects):
+    if _asks_openvino(measured):
         told = ", ".join(f"{' and '.join(options.hints_at(batch))} at batch {batch}" for batch in options.batch)
         print(f"OpenVINO's hint: {told}.")
     if options.output:
@@ -95,9 +95,16 @@ def benchmark(options: BenchmarkOptions) -> list[Measured]:
 
 def _open(options: BenchmarkOptions, hints: Sequence[str]) -> list[Subject]:
     """All of them, the one that others are compared with first."""
-    models = list(dict.fromkeys([*([options.against] if options.against else []), *options.model]))
+    named = [*([options.against] if options.against else []), *options.model]
+    files: dict[Path, str] = {}
+    for name in named:
+        files.setdefault(Path(name).resolve(), name)
+    models = list(files.values())
     subjects = []
-    for model, engine in pairs(models, options.engine):
+    chosen = pairs(models, options.engine)
+    if options.hint and "openvino" not in {engine for _, engine in chosen}:
+        raise InputError(f"--hint {' '.join(options.hint)}: OpenVINO's, which runs none of the models here")
+    for model, engine in chosen:
         for hint in hints if engine == "openvino" else hints[:1]:
             subject = open_subject(model, engine, options.threads, hint)
             subjects.append(replace(subject, hint=hint) if engine == "openvino" and len(hints) > 1 else subject)
@@ -110,6 +117,10 @@ def _open(options: BenchmarkOptions, hints: Sequence[str]) -> list[Subject]:
     if len(set(names)) < len(names):  # files of the same name in several folders
         return [replace(subject, title=os.path.relpath(subject.path)) for subject in subjects]
     return subjects
+
+
+def _asks_openvino(measured: Sequence[Measured]) -> bool:
+    return any(item.subject.engine == "openvino" for item in measured)
 
 
 def _count(subjects: Sequence[Subject], size: Size) -> dict[str, float | None]:
@@ -147,6 +158,7 @@ def _write(options: BenchmarkOptions, measured: Sequence[Measured], size: Size, 
     from backbones.running.measurement import write_measurement
 
     assert options.output is not None
+    told = _asks_openvino(measured)
     write_measurement(
         options.output,
         what="latency of a batch in milliseconds, images per second, times faster than the first turn by turn, "
@@ -156,7 +168,7 @@ def _write(options: BenchmarkOptions, measured: Sequence[Measured], size: Size, 
             "threads": options.threads,
             "rounds": options.rounds,
             "seconds": options.seconds,
-            "hint": {str(batch): options.hints_at(batch) for batch in options.batch},
+            **({"hint": {str(batch): options.hints_at(batch) for batch in options.batch}} if told else {}),
         },
         against=measured[0].subject.name,
         matrix_product_gflops=round(rate, 1),

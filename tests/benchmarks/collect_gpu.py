@@ -4,7 +4,7 @@
     python tests/benchmarks/collect_gpu.py DIR && make results
 
 DIR is a tour's ``--output``, or holds the parts that ``--parts`` wrote. An item that is measured in part is taken over
-and stays on the list. What a rehearsal wrote is refused.
+and stays on the list, unless what is kept of it is whole. What a rehearsal wrote is refused.
 """
 
 from __future__ import annotations
@@ -59,22 +59,38 @@ def collect(
     shown = shown or output
     if not (results / OPEN).is_file():
         raise InputError(f"--results {results}: no folder of measurements (no {OPEN} there)")
+    read_json(results / OPEN)
+    known = {item.name: read_json(results / kept_as(item)) for item in items}
     found = {item.name: read_json(item.file(output)) for item in items if item.file(output).is_file()}
     if not found:
         raise InputError(f"{shown}: no measurements ({RESULTS}/NAME.json) and no parts of a tour here")
     for name, about in found.items():
-        lacking = sorted({"item", "results", "environment", "complete", "what", "target"} - about.keys())
-        if lacking or about["item"] != name:
-            reason = f"lacks {', '.join(lacking)}" if lacking else f"is one of {about['item']}"
+        reason = _no_measurement(about, name)
+        if reason:
             raise InputError(f"{shown}: {RESULTS}/{name}.json is no measurement of {name} ({reason})")
     rehearsed = [name for name, about in found.items() if about.get("rehearsal")]
     if rehearsed:
         raise InputError(f"{shown}: {', '.join(rehearsed)} come from a rehearsal, whose numbers say nothing")
+    found = {name: about for name, about in found.items() if about["complete"] or not known[name].get("complete")}
     for item in items:
         if item.name in found:
             write_json(results / kept_as(item), found[item.name])
     write_open(results, items)
     return found
+
+
+def _no_measurement(about: dict[str, Any], name: str) -> str:
+    """What is wrong with a file; nothing if it is an item's measurement."""
+    lacking = sorted({"item", "results", "environment", "complete", "what", "target"} - about.keys())
+    lacking += ["summary"] if about.get("complete") and "summary" not in about else []
+    if lacking:
+        return f"lacks {', '.join(lacking)}"
+    if about["item"] != name:
+        return f"is one of {about['item']}"
+    kinds = {"environment": dict, "complete": bool}
+    wrong = [key for key, kind in kinds.items() if not isinstance(about[key], kind)]
+    wrong += ["results"] if about["results"] is None else []
+    return f"its {wrong[0]} is damaged" if wrong else ""
 
 
 def kept_as(item: Item) -> str:

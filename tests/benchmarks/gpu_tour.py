@@ -54,6 +54,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -157,18 +158,21 @@ def run(options: argparse.Namespace) -> list[Row]:
     from tests.benchmarks.gpu.data import rehearsal_data
     from tests.benchmarks.gpu.item import Place
     from tests.benchmarks.gpu.items import ITEMS
-    from tests.benchmarks.gpu.travel import parts_in, unpack
+    from tests.benchmarks.gpu.travel import parts_in, take_over, unpack
 
-    if options.go_on and parts_in(options.go_on):
-        unpack(options.go_on, output)
-    if not options.rehearse:
-        _require_gpu()
-    _refuse_mixing(output, options.rehearse)
-    data = rehearsal_data(options.data, output / "data-made") if options.rehearse else (options.data or output)
-    data = data.resolve()
     unknown = set(options.only or ()) - {item.name for item in ITEMS}
     if unknown:
         raise InputError(f"--only: no item is named {', '.join(sorted(unknown))}")
+    if not options.rehearse:
+        _require_gpu()
+    _refuse_mixing(output, options.rehearse)
+    if options.go_on and parts_in(options.go_on):
+        with tempfile.TemporaryDirectory() as folder:
+            unpack(options.go_on, Path(folder))
+            _refuse_mixing(Path(folder), options.rehearse, options.go_on)
+            take_over(Path(folder), output)
+    data = rehearsal_data(options.data, output / "data-made") if options.rehearse else (options.data or output)
+    data = data.resolve()
     items = [item for item in ITEMS if not options.only or item.name in options.only]
     device = "cpu" if options.rehearse else "cuda"
     place = Place(device, data, output, options.rehearse, options.commit, options.backend)
@@ -191,13 +195,9 @@ def tour(items: Sequence[Item], place: Place, end: float, parts: Path | None = N
         a row for each item, in the order of ``items``.
     """
     from tests.benchmarks.gpu import processes
-    from tests.benchmarks.gpu.item import read_json
     from tests.benchmarks.gpu.travel import STATUS, pack
 
-    try:
-        known = {name: Row(**row) for name, row in read_json(place.output / STATUS).items()}
-    except TypeError as error:
-        raise InputError(f"{place.output / STATUS}: damaged; delete it, and it is made again") from error
+    known = _statuses(place.output / STATUS)
     failed = {name for name, row in known.items() if row.status in (processes.FAILED, processes.TIMEOUT)}
     method, tried = "fork", False
     for item in sorted(items, key=lambda item: item.name in failed and not item.goes_on):
@@ -226,6 +226,19 @@ def tour(items: Sequence[Item], place: Place, end: float, parts: Path | None = N
     return [known[item.name] for item in items]
 
 
+def _statuses(path: Path) -> dict[str, Row]:
+    """What earlier tours noted."""
+    from tests.benchmarks.gpu.item import read_json
+
+    try:
+        known = {name: Row(**row) for name, row in read_json(path).items()}
+        if not all(isinstance(row.status + row.message, str) and row.seconds >= 0 for row in known.values()):
+            raise TypeError
+    except TypeError as error:
+        raise InputError(f"{path}: damaged; delete it, and it is made again") from error
+    return known
+
+
 def _run(item: Item, place: Place, left: float, method: str) -> Row:
     from tests.benchmarks.gpu import processes
     from tests.benchmarks.gpu.items import measure
@@ -246,7 +259,7 @@ def _finished(item: Item, place: Place, known: dict[str, Row]) -> Row:
     return Row(item.name, BEFORE, seconds, str(read_json(item.file(place.output))["summary"]))
 
 
-def _refuse_mixing(output: Path, rehearse: bool) -> None:
+def _refuse_mixing(output: Path, rehearse: bool, shown: Path | None = None) -> None:
     """A rehearsal's numbers must not stand for a tour's, nor its trainings be gone on with."""
     from tests.benchmarks.gpu.item import RESULTS, read_json
 
@@ -254,7 +267,8 @@ def _refuse_mixing(output: Path, rehearse: bool) -> None:
     others = [path for path in files if bool(read_json(path).get("rehearsal")) != rehearse]
     if others:
         kind = "a tour of a GPU" if rehearse else "a rehearsal"
-        raise InputError(f"{output}: holds results of {kind} ({others[0].name}); choose another --output")
+        remedy = "leave out --go-on" if shown else "choose another --output"
+        raise InputError(f"{shown or output}: holds results of {kind} ({others[0].name}); {remedy}")
 
 
 def _require_gpu() -> None:

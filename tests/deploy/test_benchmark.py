@@ -172,6 +172,18 @@ def test_files_of_one_name_and_several_hints_are_measured_apart(classifier: Path
     assert [row["hint"] for row in rows] == ["latency", "throughput"] * 4
 
 
+def test_a_file_named_twice_is_one_and_a_hint_that_nobody_takes_is_refused(
+    classifier: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = classifier.with_suffix(".onnx")
+    twice = (str(file), str(file.parent / "." / ".." / file.parent.name / file.name))
+    quick: dict[str, Any] = {"rounds": 1, "seconds": 0.001, "batch": (1,), "memory": False, "quiet": True}
+    assert len(benchmark(BenchmarkOptions(model=twice, engine=("onnxruntime",), **quick))) == 1
+    capsys.readouterr()
+    with pytest.raises(InputError, match="--hint latency: OpenVINO's, which runs none of the models here"):
+        benchmark(BenchmarkOptions(model=twice, engine=("onnxruntime",), hint=("latency",), **quick))
+
+
 def test_memory_is_that_of_a_process_of_its_own(classifier: Path) -> None:
     memory = measure_memory(str(classifier.with_suffix(".onnx")), "onnxruntime", 1, (32, 32), None, 1)
     if memory is None:

@@ -66,6 +66,8 @@ def test_files_are_named_after_what_they_are() -> None:
     assert name("portable", precision="fp16") == "resnet50-portable-fp16.onnx"
     assert name(precision="int8", int8_style="cpu") == "resnet50-int8-cpu.onnx"
     assert name(output="a/engine.plan", format="tensorrt") == "engine.onnx"
+    assert name("portable", output="a/model.plan", format="tensorrt") == "model-portable.onnx"
+    assert name("portable", output="a/model-portable.plan", format="tensorrt") == "model-portable.onnx"
 
 
 def test_a_detectors_flavour_is_the_one_that_is_fast_in_the_engines_of_the_format() -> None:

@@ -136,6 +136,19 @@ def test_boxes_at_the_threshold_and_boxes_without_area() -> None:
     assert torch.equal(nms_by_kernel(boxes, valid, 0.5)[0], keep)
 
 
+@pytest.mark.parametrize("strange", [float("nan"), float("inf")])
+@pytest.mark.parametrize("slot", [(0, 3), (1, 2)])
+@pytest.mark.parametrize("form", [nms_by_kernel, nms_by_fixed_point])
+def test_a_box_that_is_no_number_touches_no_other(
+    form: Callable[..., tuple[Tensor, Tensor]], slot: tuple[int, int], strange: float
+) -> None:
+    """In an empty slot or among the boxes of another picture."""
+    boxes = torch.tensor([[[0.0, 0, 10, 10], [1, 0, 11, 10], [40, 0, 50, 10], [0, 0, 0, 0]]] * 2)
+    valid, labels = torch.tensor([[True, True, True, False]] * 2), torch.tensor([[0, 0, 1, 0]] * 2)
+    boxes[slot] = strange
+    assert form(boxes, valid, 0.5, labels)[0].tolist() == [[True, False, True, False]] * 2
+
+
 def test_nothing_valid_keeps_nothing() -> None:
     boxes, valid = cases("random", 2, 10, seed=0), torch.zeros(2, 10, dtype=torch.bool)
     for form in (nms_by_kernel, nms_by_fixed_point):

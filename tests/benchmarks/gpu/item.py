@@ -89,7 +89,8 @@ class Item:
 
     def done(self, output: Path) -> bool:
         """Whether everything of it is measured."""
-        return bool(read_json(self.file(output)).get("complete"))
+        about = read_json(self.file(output))
+        return about.get("complete") is True and about.get("item") == self.name and "summary" in about
 
     def missing(self, place: Place) -> str:
         """Why it can't run there; empty if it can."""
@@ -154,7 +155,7 @@ def read_json(path: Path) -> dict[str, Any]:
         return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(
             f"{path}: damaged ({' '.join(str(error).split())}); delete it, and it is made again"
         ) from error

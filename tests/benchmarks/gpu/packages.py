@@ -7,6 +7,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from backbones.errors import InputError
+
 ABSENT = (
     "openvino", "fvcore", "iopath", "onnx", "onnxscript", "onnx_ir", "tensorrt", "tensorrt_rtx", "tritonclient",
     "tritonserver", "gradio", "gradio_client", "ray", "pyarrow", "av", "aiohttp", "grpc", "timm",
@@ -42,7 +44,10 @@ def use_wheels(wheels: Path, site: Path) -> None:
     """Unpack wheels, once, and import from them; what is installed already comes first."""
     for wheel in sorted(wheels.glob("*.whl")):
         if not (site / f"{wheel.name}.unpacked").exists():
-            with zipfile.ZipFile(wheel) as archive:
-                archive.extractall(site)
+            try:
+                with zipfile.ZipFile(wheel) as archive:
+                    archive.extractall(site)
+            except zipfile.BadZipFile as error:
+                raise InputError(f"{wheel}: damaged ({error}); download it again") from error
             (site / f"{wheel.name}.unpacked").touch()
     sys.path.append(str(site.resolve()))

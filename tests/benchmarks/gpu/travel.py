@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import shutil
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.benchmarks.gpu.item import RESULTS
 PART_SIZE, MOST_PARTS = 16 * 2**20, 8
 RUNS, LOGS, STATUS = "runs", "logs", "status.json"
 _NAME = re.compile(r"tour-(?P<digest>[0-9a-f]{12})-(?P<number>\d+)-of-(?P<count>\d+)")
+_OF_TOUR = re.compile(rf"{re.escape(STATUS)}$|({RESULTS}|{LOGS}|{RUNS})/")
 _OF_RUN = ("config.yaml", "env.json", "metrics.jsonl", "metrics.json", "log.txt", STATE)
 
 
@@ -46,8 +48,18 @@ def pack(output: Path, folder: Path) -> list[Path]:
     return parts
 
 
+def take_over(unpacked: Path, output: Path) -> None:
+    """Files of one output into another; of two of one name the newer one stays."""
+    for path in sorted(path for path in unpacked.rglob("*") if path.is_file()):
+        target = output / path.relative_to(unpacked)
+        if not target.is_file() or target.stat().st_mtime < path.stat().st_mtime:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(target) as partial:
+                shutil.copy2(path, partial)
+
+
 def unpack(folder: Path, output: Path) -> None:
-    """The inverse of ``pack``: into a new folder, or over an older output of the same tour.
+    """The inverse of ``pack``: into a new folder.
 
     Raises:
         InputError: parts are missing or damaged.
@@ -61,9 +73,13 @@ def unpack(folder: Path, output: Path) -> None:
         if hashlib.sha256(content).hexdigest()[:12] == digest:
             try:
                 with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+                    strange = [name for name in archive.getnames() if not _OF_TOUR.match(name)]
+                    if strange:
+                        raise InputError(f"{folder}: the parts are no archive of a tour (it has {strange[0]!r})")
                     archive.extractall(output, filter="data")
             except tarfile.TarError as error:
-                raise InputError(f"{folder}: the parts are no archive of a tour ({error})") from error
+                reason = " ".join(str(error).split())
+                raise InputError(f"{folder}: the parts are no archive of a tour ({reason})") from error
             return
     raise InputError(f"{folder}: no complete set of parts of a tour (tour-DIGEST-NUMBER-of-COUNT); copy all of them")
 
