@@ -77,7 +77,10 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
 
 
 class Borrowed(Quantiser):
-    """Another's writer under our choice of layers; the ranking is ours, made once."""
+    """Another's writer under our choice of layers; the ranking is ours, made once.
+
+    None of them stores weights alone in eight bits, so layers left in fp32 stay whole whether that is tried or not.
+    """
 
     def __init__(self, ours: Quantiser, folder: Path) -> None:
         self.model, self.feeds, self.layers = ours.model, ours.feeds, ours.layers
@@ -94,7 +97,7 @@ class OnnxRuntimeQuantiser(Borrowed):
         super().__init__(ours, folder)
         self.method = method
 
-    def without(self, names: Iterable[str]) -> onnx.ModelProto:
+    def without(self, names: Iterable[str], weights_only: bool = False) -> onnx.ModelProto:
         left, kinds = set(names), ["Conv", "Gemm", "MatMul"]
         options: dict[str, Any] = {
             "ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False,
@@ -124,7 +127,7 @@ class NncfQuantiser(Borrowed):
         super().__init__(ours, folder)
         self.python = python
 
-    def without(self, names: Iterable[str]) -> onnx.ModelProto:
+    def without(self, names: Iterable[str], weights_only: bool = False) -> onnx.ModelProto:
         source, feeds, target = (self.folder / name for name in ("source.onnx", "feeds.npz", "target.onnx"))
         onnx.save(self.model, source)
         np.savez(
