@@ -435,7 +435,9 @@ def test_what_was_measured_is_collected(place: Place, monkeypatch: pytest.Monkey
         collect_gpu.collect(tmp_path / "data", results, items)
 
 
-def test_a_whole_measurement_is_not_replaced_by_one_in_part(place: Place, tmp_path: Path) -> None:
+def test_a_whole_measurement_is_not_replaced_by_one_in_part(
+    place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     items, results = [an_item("good", measured)], tmp_path / "results"
     tour(items, place)
     write_json(results / "not_run.json", {"items": []})
@@ -444,6 +446,7 @@ def test_a_whole_measurement_is_not_replaced_by_one_in_part(place: Place, tmp_pa
     about = json.loads(items[0].file(place.output).read_text())
     write_json(items[0].file(place.output), {**about, "complete": False, "results": {}})
     assert collect_gpu.collect(place.output, results, items) == {}
+    assert "measured in part; what is kept of it is whole, and stays" in capsys.readouterr().out
     assert json.loads((results / "gpu_good.json").read_text()) == whole
     assert json.loads((results / "not_run.json").read_text())["items"] == []
     write_json(items[0].file(place.output), about)

@@ -53,6 +53,9 @@ def collect(
 ) -> dict[str, dict[str, Any]]:
     """Copy each item's measurement to its place, and write the list of open items anew.
 
+    Returns:
+        what was taken over.
+
     Raises:
         InputError: nothing was measured, a file is damaged, or it was a rehearsal; then nothing is copied.
     """
@@ -71,7 +74,9 @@ def collect(
     rehearsed = [name for name, about in found.items() if about.get("rehearsal")]
     if rehearsed:
         raise InputError(f"{shown}: {', '.join(rehearsed)} come from a rehearsal, whose numbers say nothing")
-    found = {name: about for name, about in found.items() if about["complete"] or not known[name].get("complete")}
+    for name in [name for name, about in found.items() if known[name].get("complete") and not about["complete"]]:
+        print(f"{name:<18} measured in part; what is kept of it is whole, and stays")
+        del found[name]
     for item in items:
         if item.name in found:
             write_json(results / kept_as(item), found[item.name])

@@ -15,19 +15,21 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
-import openvino
 import torch
 from torch import Tensor, nn
 
 from backbones.running.measurement import write_measurement
 from deploy.benchmarking.timing import Spread, Turns, summarize, take_turns
-from deploy.onnx_export import trace
+from deploy.metadata import FORMAT, resize_fingerprint
+from deploy.onnx_export import trace, write_onnx
+from deploy.runtimes.engines import open_session
 from detection.nms import nms_by_fixed_point, nms_by_kernel
 from detection.operators import ROUNDS
 from tests.detection.test_nms import cases
@@ -118,21 +120,18 @@ class _Suppression(nn.Module):
 
 def exported(form: Any, rounds: int, boxes: Tensor, valid: Tensor, threads: int | None) -> Any:
     """A call of the traced form in OpenVINO, for so many boxes and any number of groups."""
-    groups = {0: torch.export.Dim("groups", min=1, max=4096)}
+    groups, outputs = {0: torch.export.Dim("groups", min=1, max=4096)}, ("keep", "exact")
     example = {"boxes": boxes, "valid": valid}
-    model = trace(_Suppression(form, rounds), example, ("keep", "exact"), dict.fromkeys(example, groups))
-    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-    core = openvino.Core()
-    compiled = core.compile_model(
-        core.read_model(model.SerializeToString()), "CPU",
-        settings | ({"INFERENCE_NUM_THREADS": threads} if threads else {}),
-    )  # fmt: skip
-    inputs = [tensor.numpy() for tensor in example.values()]
+    model = trace(_Suppression(form, rounds), example, outputs, dict.fromkeys(example, groups))
+    metadata = {"format": FORMAT, "resize": resize_fingerprint(), "outputs": list(outputs)}
+    with tempfile.TemporaryDirectory() as folder:
+        write_onnx(model, metadata, Path(folder) / "suppression.onnx")
+        session = open_session(Path(folder) / "suppression.onnx", "openvino", threads)
+    inputs = {name: tensor.numpy() for name, tensor in example.items()}
 
-    def call(kept: Any = core) -> tuple[Any, Any]:
-        """The core lives as long as the call: OpenVINO's plugin must not go before what it compiled."""
-        keep, exact = compiled(inputs).values()
-        return keep, exact
+    def call() -> tuple[Any, Any]:
+        found = session.run(inputs)
+        return found["keep"], found["exact"]
 
     return call
 
