@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -64,6 +64,55 @@ def read_image(
         stream = io.BytesIO(source) if isinstance(source, bytes) else source
         with Image.open(stream, formats=FORMATS) as image:
             return _convert(image, stored_size, max_pixels, name)
+
+
+def picture_list(images: Any) -> tuple[list[Any], bool]:
+    """What a ``predict`` was given, as pictures for ``read_image``, and whether it was one alone.
+
+    Args:
+        images: a path, the bytes of a file, a Pillow image, a uint8 array [H, W, 3] (or grey, or with transparency), a
+            uint8 tensor [3, H, W]; or a sequence of these, which may be empty.
+
+    Raises:
+        InputError: something else, a stack of pictures, or pixels that are not uint8; of a sequence with its place.
+    """
+    if isinstance(images, _ALONE) or _is_tensor(images):
+        return [_one_picture(images, "")], True
+    if not isinstance(images, Iterable) or isinstance(images, Mapping):
+        raise InputError(f"{type(images).__name__} is no picture; {_TAKEN}, or a sequence of these")
+    return [_one_picture(image, f"picture {place}: ") for place, image in enumerate(images)], False
+
+
+_ALONE = (str, Path, bytes, bytearray, memoryview, Image.Image, np.ndarray)
+_TAKEN = "predict takes a path, bytes, a Pillow image, a uint8 array [H, W, 3], a uint8 tensor [3, H, W]"
+
+
+def _is_tensor(value: Any) -> bool:
+    """Torch's, which need not be installed."""
+    return type(value).__module__.partition(".")[0] == "torch" and hasattr(value, "numpy")
+
+
+def _one_picture(image: Any, place: str) -> Any:
+    if isinstance(image, bytearray | memoryview):
+        return bytes(image)
+    if isinstance(image, str | Path | bytes | Image.Image):
+        return image
+    tensor = _is_tensor(image)
+    if not tensor and not isinstance(image, np.ndarray):
+        raise InputError(f"{place}{type(image).__name__} is no picture; {_TAKEN}")
+    kind, shape = ("tensor" if tensor else "array"), list(image.shape)
+    array = image.detach().cpu().numpy() if tensor else image
+    if array.dtype != np.uint8:
+        raise InputError(f"{place}the {kind}'s pixels are {array.dtype}; give uint8 from 0 to 255")
+    if array.ndim == 4:
+        raise InputError(f"{place}the {kind} {shape} is a stack of pictures; give them as a sequence: list(stack)")
+    if tensor:
+        if array.ndim != 3 or array.shape[0] != 3:
+            raise InputError(f"{place}the tensor's shape is {shape}; give [3, H, W]")
+        return np.ascontiguousarray(array.transpose(1, 2, 0))
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        raise InputError(f"{place}the array's shape is {shape}; give [H, W, 3]")
+    return array
 
 
 def read_labels(path: str | Path, max_pixels: int = MAX_PIXELS) -> Labels:

@@ -91,11 +91,11 @@ def run(options: PredictionOptions) -> None:
     from backbones.running.interrupts import noticing_interrupts
     from backbones.running.progress import progress, start_logging
     from deploy.models import open_switched
+    from detection.metrics.thresholds import thresholds_by_class, warn_of_limit
     from detection.prediction.copies import Copies
     from detection.prediction.listings import Labelling, open_listings, read_image_ids
     from detection.prediction.running import Outcome, Prediction, Settings
     from detection.prediction.sources import find_sources
-    from detection.prediction.thresholds import thresholds_by_class
     from detection.prediction.video import Sampling, expected_frames
 
     if not options.model:
@@ -111,6 +111,7 @@ def run(options: PredictionOptions) -> None:
     models = [options.model, *(options.ensemble.split(",") if options.ensemble else [])]
     switches = replace(options, max_detections=None)  # also of exported models: the rest is left out behind them
     detector = open_switched(models, switches, options.device, options.precision, options.engine)
+    warn_of_limit(detector.settings, options.threshold)
     thresholds = thresholds_by_class(detector.settings, options.threshold, options.classes)
     sampling = Sampling(options.every, options.fps)
     settings = Settings(thresholds, options.max_detections, options.batch_size, options.workers, sampling)

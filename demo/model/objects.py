@@ -9,8 +9,8 @@ from backbones.errors import InputError
 from backbones.images import Picture
 from demo.model.servers import asked, read_address
 from detection.detections import Detections
+from detection.metrics.thresholds import DEFAULT
 from detection.prediction.running import Predictor
-from detection.prediction.thresholds import DEFAULT
 
 if TYPE_CHECKING:
     from deploy.serving.connection import Client

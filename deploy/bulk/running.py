@@ -24,8 +24,8 @@ from deploy.bulk.parts import Done, PartFolder
 from deploy.bulk.rows import Row, plain_thresholds, shown_name
 from deploy.bulk.worker import Work, Worker, open_detector
 from deploy.runtimes.detector import DetectorRuntime
+from detection.metrics.thresholds import thresholds_by_class, warn_of_limit
 from detection.prediction.sources import Source, find_sources
-from detection.prediction.thresholds import thresholds_by_class
 
 logger = logging.getLogger("shortcut")
 SAYING = 10.0  # seconds between two words on the rate
@@ -90,6 +90,7 @@ def _pictures(options: BulkOptions, output: Path) -> tuple[list[Source], list[In
 def _plan(options: BulkOptions) -> tuple[Work, dict[str, Any]]:
     """How pictures are looked at, and what of that their rows depend on."""
     detector = open_detector(options.model, options.engine, options.threads)
+    warn_of_limit(detector.settings, options.threshold)
     thresholds = thresholds_by_class(detector.settings, options.threshold, options.classes)
     model = os.path.abspath(options.model)
     work = Work(model, options.engine, options.threads, thresholds, options.max_detections, options.batch_size)

@@ -1,16 +1,26 @@
-"""From which score on to believe a detection: where F1 is best on validation data."""
+"""From which score on to believe a detection: an explicit threshold, else the model's own, else 0.5.
+
+The model's own are those of the best F1 on validation data. Every surface that shows what is found asks
+``thresholds_by_class``; metrics count all scores.
+"""
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
+from backbones.errors import InputError, did_you_mean
 from detection.metrics.voc import ClassCurve
+from detection.settings import DetectorSettings
 
+logger = logging.getLogger("shortcut")
 DEFAULT = 0.5
-"""For classes of which nothing is known."""
+"""For models and classes of which nothing is known."""
 
 
 @dataclass(frozen=True)
@@ -53,3 +63,55 @@ def best_point(curve: ClassCurve) -> OperatingPoint:
 def best_thresholds(curves: Sequence[ClassCurve]) -> tuple[float, ...]:
     """The score threshold of each class, from VOC's curves on validation data."""
     return tuple(best_point(curve).threshold for curve in curves)
+
+
+class Thresholded(Protocol):
+    """What ``thresholds_by_class`` asks of a model: ``DetectorSettings`` has it."""
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def score_thresholds(self) -> tuple[float, ...]: ...
+
+
+def thresholds_by_class(
+    model: Thresholded, threshold: float | None = None, chosen: str | None = None
+) -> tuple[float, ...]:
+    """The least score of each class, for ``Detections.above``; infinite for a class that is not wanted.
+
+    Args:
+        model: its classes, and the thresholds that it stores: one for each class, or none.
+        threshold: one for all classes, 0 for everything; by default those that the model stores, or 0.5.
+        chosen: names of the wanted classes with commas between them; by default all.
+
+    Raises:
+        InputError: no such class, or a threshold that no score can be compared with.
+    """
+    if threshold is not None and (not isinstance(threshold, int | float) or not 0 <= threshold <= 1):
+        raise InputError(f"threshold {threshold}: scores lie between 0 and 1")
+    count = len(model.classes)
+    stored = model.score_thresholds if len(model.score_thresholds) == count else (DEFAULT,) * count
+    least = stored if threshold is None else (float(threshold),) * count
+    if chosen is None:
+        return tuple(least)
+    wanted = _named(chosen, model.classes)
+    return tuple(score if name in wanted else math.inf for name, score in zip(model.classes, least, strict=True))
+
+
+def warn_of_limit(settings: DetectorSettings, threshold: float | None) -> None:
+    """Say so where a threshold asks for scores that the model itself leaves out; 0 asks for what there is."""
+    if threshold and threshold < settings.output.score_threshold:
+        logger.warning("the model itself leaves out scores up to %g", settings.output.score_threshold)
+
+
+def _named(chosen: str, classes: Sequence[str]) -> set[str]:
+    """``cat,dog`` -> {cat, dog}; the whole text, if that is a class with a comma in its name."""
+    names = [chosen] if chosen in classes else [name.strip() for name in chosen.split(",") if name.strip()]
+    for name in names:
+        if name not in classes:
+            some = f"; it has {', '.join(classes[:8])}{', ...' if len(classes) > 8 else ''}"
+            raise InputError(f"--classes: the model knows no {name!r}{did_you_mean(name, classes) or some}")
+    if not names:
+        raise InputError("--classes: name one class or more, with commas between them")
+    return set(names)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -18,6 +19,7 @@ from backbones.images import (
     center_crop,
     fit_size,
     padded_size,
+    picture_list,
     read_image,
     read_size,
     resize,
@@ -195,3 +197,40 @@ def test_classifiers_see_what_their_convention_says() -> None:
     assert frame_for_classifier(picture, digit).shape == (32, 32, 3)
     free = InputConvention((0.0,) * 3, (1.0,) * 3)
     assert frame_for_classifier(picture, free) is picture
+
+
+def test_a_picture_and_a_sequence_of_pictures(tmp_path: Path) -> None:
+    array = np.full((128, 128, 3), 7, np.uint8)
+    tensor = torch.from_numpy(array).permute(2, 0, 1)
+    for one in (str(tmp_path / "a.jpg"), tmp_path / "a.jpg", b"bytes", Image.fromarray(array), array, array[..., 0]):
+        pictures, alone = picture_list(one)
+        assert alone and len(pictures) == 1 and pictures[0] is one
+    assert np.array_equal(picture_list(tensor)[0][0], array)
+    assert picture_list([]) == ([], False) and picture_list(()) == ([], False)
+    pictures, alone = picture_list([array, tensor, "a.jpg"])
+    assert not alone and len(pictures) == 3 and pictures[2] == "a.jpg"
+    assert picture_list(bytearray(b"x")) == ([b"x"], True)
+
+
+@pytest.mark.parametrize(
+    ("pictures", "message"),
+    [
+        (None, "NoneType is no picture; predict takes a path"),
+        (3, "int is no picture"),
+        ({"image": b""}, "dict is no picture"),
+        ([b"", None], "picture 1: NoneType is no picture"),
+        ([[b""]], "picture 0: list is no picture"),
+        (np.zeros((2, 8, 8, 3), np.uint8), "stack of pictures; give them as a sequence"),
+        (torch.zeros(2, 3, 8, 8, dtype=torch.uint8), "stack of pictures"),
+        (np.zeros((8, 8, 3), np.float32), "pixels are float32; give uint8"),
+        (np.zeros((8, 8), np.uint16), "pixels are uint16; give uint8"),
+        (torch.zeros(3, 8, 8), "the tensor's pixels are float32"),
+        (torch.zeros(8, 8, 3, dtype=torch.uint8), r"the tensor's shape is \[8, 8, 3\]; give \[3, H, W\]"),
+        (np.zeros((3, 8, 8), np.uint8), r"the array's shape is \[3, 8, 8\]; give \[H, W, 3\]"),
+        (np.uint8(3), "uint8 is no picture"),
+    ],
+)
+def test_what_is_no_picture_gets_one_sentence(pictures: object, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        picture_list(pictures)
+    assert "\n" not in str(caught.value)

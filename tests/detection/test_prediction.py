@@ -19,11 +19,11 @@ from backbones.errors import InputError
 from detection import framing
 from detection.detections import Detections
 from detection.framing import FoundArrays, Framed, batches_of_equal_size, predict_pictures
+from detection.metrics.thresholds import thresholds_by_class, warn_of_limit
 from detection.prediction.copies import Copies
 from detection.prediction.listings import LISTINGS, Labelling, Listing, open_listings, read_image_ids
 from detection.prediction.running import Outcome, Prediction, Settings
 from detection.prediction.sources import Source, find_sources
-from detection.prediction.thresholds import thresholds_by_class
 from detection.settings import DetectorSettings, InputSettings
 
 SETTINGS = DetectorSettings("resnet20", ("dark", "light"), (7, 3), input=InputSettings(32, 64))
@@ -172,14 +172,20 @@ def test_thresholds_of_the_model_hold_unless_one_is_given(caplog: pytest.LogCapt
     assert thresholds_by_class(plain, None, None) == (0.5, 0.5, 0.5)
     assert thresholds_by_class(own, None, None) == (0.2, 0.3, 0.4)
     assert thresholds_by_class(own, 0.7, None) == (0.7, 0.7, 0.7)
-    assert not caplog.text
     assert thresholds_by_class(own, 0.01, None) == (0.01, 0.01, 0.01)
+    assert thresholds_by_class(own, 0, None) == (0.0, 0.0, 0.0)
+    warn_of_limit(own, None)
+    warn_of_limit(own, 0)
+    warn_of_limit(own, 0.7)
+    assert not caplog.text
+    warn_of_limit(own, 0.01)
     assert "the model itself leaves out scores up to 0.05" in caplog.text
     assert thresholds_by_class(own, None, "dog, cat") == (0.2, 0.3, math.inf)
     assert thresholds_by_class(own, None, "crane, bird") == (math.inf, math.inf, 0.4)
     for threshold, chosen, message in (
         (None, "dgo", "no 'dgo' .did you mean 'dog'"), (None, "zebra", "no 'zebra'; it has cat, dog"),
-        (None, ",", "name one class"), (1.5, None, "between 0 and 1"), (math.nan, None, "between"),
+        (None, ",", "name one class"), (1.5, None, "between 0 and 1"), ("0.5", None, "between"),
+        (math.nan, None, "between"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=message):
             thresholds_by_class(own, threshold, chosen)
