@@ -16,7 +16,9 @@ from backbones.convention import InputConvention
 from backbones.errors import InputError
 from backbones.images import Picture
 from backbones.normalization import Normalize
-from backbones.weights.loading import load_weights, read_weights
+from backbones.weights.file_content import FileContent
+from backbones.weights.loading import load_weights
+from backbones.weights.reading import read_source, read_weights
 
 
 class Classifier(nn.Module):
@@ -28,6 +30,8 @@ class Classifier(nn.Module):
         normalize: pixels to its input.
         classes: names.
     """
+
+    task = "classification"
 
     def __init__(self, backbone: str, network: Backbone, normalize: Normalize, classes: tuple[str, ...]) -> None:
         super().__init__()
@@ -60,14 +64,20 @@ def load_classifier(source: str | Path, arch: str | None = None, classes: Sequen
     """A trained classifier, ready to predict.
 
     Args:
-        source: a run folder, a ``.safetensors`` of ours, a torchvision state dict, or ``torchvision://NAME``.
+        source: a run folder, a ``.safetensors`` of ours, a run's ``last.pt``, another project's file, or a published
+            name such as ``torchvision://resnet18``.
         arch: the network, for files that do not say.
         classes: names in the order of the classifier, for files that do not say.
 
     Raises:
         InputError: the file does not fit, or does not say what it is.
     """
-    weights = read_weights(source)
+    return classifier_of(read_source(source), arch, classes)
+
+
+def classifier_of(content: FileContent, arch: str | None = None, classes: Sequence[str] = ()) -> Classifier:
+    """The classifier that a file holds; arguments and errors as for ``load_classifier``."""
+    weights, source = read_weights(content), content.origin
     name = weights.backbone or arch
     if name is None:
         raise InputError(f"{source}: the file does not name its network; give --arch")

@@ -137,20 +137,20 @@ def _open_member(
     from backbones.protocols.dense import DenseLogits
     from backbones.protocols.ensemble import Member
     from backbones.protocols.names import MULTI_SCALE
-    from deploy.models import open_classifier
+    from deploy.models import open_model
 
-    opened = open_classifier(model, arch, names, options.engine)
+    opened = open_model(
+        model, tasks=("classification",), device=str(device), precision=options.precision, engine=options.engine,
+        arch=arch, classes=names,
+    )  # fmt: skip
     logits = opened.logits
-    if isinstance(opened, Classifier):
-        opened.to(device)
-        if options.protocol == MULTI_SCALE:
+    if options.protocol == MULTI_SCALE:
+        if isinstance(opened, Classifier):
             logits = DenseLogits(opened)
-    elif options.protocol == MULTI_SCALE and not opened.metadata["dense"]:
-        raise InputError(f"{model}: was exported for one size of pictures; multi-scale testing needs the trained model")
-    elif options.precision != "fp32":
-        raise InputError(
-            f"--precision {options.precision}: {model} is exported, and has the precision it was exported with"
-        )
+        elif not (opened.metadata.exported and opened.metadata.exported.dense):
+            raise InputError(
+                f"{model}: was exported for one size of pictures; multi-scale testing needs the trained model"
+            )
     return Member(model, logits, opened.convention, opened.classes)
 
 

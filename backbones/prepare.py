@@ -100,7 +100,7 @@ def write_mean(options: PreparationOptions) -> None:
 def write_statistics(options: PreparationOptions) -> None:
     """Write the model with statistics of a sample of its data, everything else as it was."""
     from backbones.batch_norm_statistics import passes_over, recompute_statistics
-    from backbones.classifier import load_classifier
+    from backbones.classifier import classifier_of
     from backbones.data.datasets import read_classification
     from backbones.data.folders import read_class_names
     from backbones.errors import InputError
@@ -108,6 +108,7 @@ def write_statistics(options: PreparationOptions) -> None:
     from backbones.protocols.sample import FramedSample, draw_numbers
     from backbones.running.precision import autocast, choose_device, warn_of_emulation
     from backbones.running.progress import progress, start_logging
+    from backbones.weights.reading import read_source
 
     if not options.model or not options.output:
         raise InputError("give --model and --output: the file to read, and the .safetensors file to write")
@@ -118,7 +119,9 @@ def write_statistics(options: PreparationOptions) -> None:
     device = choose_device(options.device)
     warn_of_emulation(device, options.precision)
     names = read_class_names(Path(options.classes)) if options.classes else ()
-    classifier = load_classifier(options.model, options.arch, names).to(device)
+    content = read_source(options.model)
+    classifier = classifier_of(content, options.arch, names).to(device)
+    said = content.metadata.more if content.metadata else {"recipe": None, "metrics": {}}
     if classifier.convention.size is None:
         raise InputError(f"{options.model}: does not say the size of its pictures, so they cannot share a batch")
     data = read_classification(options.dataset, options.split, data_dir=options.data_dir)
@@ -130,29 +133,28 @@ def write_statistics(options: PreparationOptions) -> None:
     with autocast(device, options.precision), progress("statistics", total, quiet=options.quiet) as bar:
         images = recompute_statistics(classifier, sample, options.exact, advance_and_report(bar, "batches"))
     about = {"dataset": options.dataset, "split": options.split, "images": images, "exact": options.exact}
-    _write(classifier, options, about)
+    _write(classifier, said, options, about)
     print(f"{options.output}: {passes_over(classifier)} layers with the statistics of {images} images")
 
 
-def _write(classifier: Classifier, options: PreparationOptions, statistics: dict[str, Any]) -> None:
+def _write(
+    classifier: Classifier, said: dict[str, Any], options: PreparationOptions, statistics: dict[str, Any]
+) -> None:
     """A model file of ours, with all that the file it comes from says, if that is ours too."""
-    from backbones.running.run_folder import WEIGHTS
-    from backbones.weights.model_file import read_metadata, write_model
+    from backbones.metadata import ModelMetadata
+    from backbones.weights.model_file import write_model
 
-    source = Path(options.model) / WEIGHTS if Path(options.model).is_dir() else Path(options.model)
-    said = read_metadata(source) if source.suffix == ".safetensors" else {"recipe": None, "metrics": {}}
     tensors = {f"network.{name}": value for name, value in classifier.network.state_dict().items()}
     mean = classifier.normalize.mean
     if mean.shape[1:] != (1, 1):
         tensors["normalize.mean"] = mean
-    metadata = {
-        **said,
-        "task": "classification",
-        "architecture": {"backbone": classifier.backbone},
-        "classes": list(classifier.classes),
-        "input": classifier.convention.to_dict(),
-        "statistics": statistics,
-    }
+    metadata = ModelMetadata(
+        task="classification",
+        architecture={"backbone": classifier.backbone},
+        classes=classifier.classes,
+        input=classifier.convention,
+        more={**said, "statistics": statistics},
+    )
     write_model(Path(options.output or ""), tensors, metadata)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,10 +13,10 @@ from torch import Tensor, nn
 from backbones.classifier import Classifier
 from backbones.framing import frame_for_classifier
 from backbones.images import Picture
+from backbones.metadata import Exported, ModelMetadata
 from backbones.resize_fingerprint import resize_fingerprint
 from deploy.gates import Gate
 from deploy.graphs import MOST_SORTED, capped, classifier_graph, detector_graph, outputs_of, segmenter_graph
-from deploy.metadata import FORMAT
 from deploy.onnx_export import Shapes, dynamic_pictures
 from deploy.precision.calibration import Feed
 from deploy.runtimes import Runtime
@@ -23,8 +24,10 @@ from deploy.runtimes.classifier import ClassifierRuntime
 from deploy.runtimes.detector import DetectorRuntime
 from deploy.runtimes.segmenter import SegmenterRuntime
 from deploy.verification import Verification, padded_batch, verify_classifier, verify_detector, verify_segmenter
+from detection.building import describe as describe_detector
 from detection.detector import Detector
 from detection.improvements.improved_detector import ImprovedDetector
+from detection.segmentation.building import describe as describe_segmenter
 from detection.segmentation.segmenter import Segmenter
 
 
@@ -52,7 +55,7 @@ class Exportable(Protocol):
     def graph(self, precision: str) -> Any:
         """The module to trace, with the names of its ``outputs``."""
 
-    def metadata(self, precision: str, flavour: str) -> dict[str, Any]:
+    def metadata(self, precision: str, flavour: str) -> ModelMetadata:
         """What travels with the file."""
 
     def feeds(self, pictures: Sequence[Picture]) -> Iterator[Feed]:
@@ -80,12 +83,16 @@ class ExportableClassifier:
     def graph(self, precision: str) -> nn.Module:
         return classifier_graph(self.model, precision)
 
-    def metadata(self, precision: str, flavour: str) -> dict[str, Any]:
-        architecture = {"backbone": self.model.backbone}
-        about = _metadata("classification", self.model.classes, architecture, precision, flavour)
-        outputs = list(outputs_of(self.model))
-        dense = "activation_map" in outputs and 1 in self.shapes["images"]  # takes any size, as section 3.4 wants it
-        return {**about, "outputs": outputs, "input": self.model.convention.to_dict(), "dense": dense}
+    def metadata(self, precision: str, flavour: str) -> ModelMetadata:
+        outputs = tuple(outputs_of(self.model))
+        dense = "activation_map" in outputs and 1 in self.shapes["images"]
+        exported = Exported(
+            precision=precision, flavour=flavour, outputs=outputs, resize=resize_fingerprint(), dense=dense
+        )
+        return ModelMetadata(
+            task="classification", architecture={"backbone": self.model.backbone}, classes=self.model.classes,
+            input=self.model.convention, exported=exported,
+        )  # fmt: skip
 
     def feeds(self, pictures: Sequence[Picture]) -> Iterator[Feed]:
         for picture in pictures:
@@ -117,16 +124,18 @@ class ExportableDetector:
     def graph(self, precision: str) -> nn.Module:
         return detector_graph(self.model, self.flavour, precision, self.proposals)
 
-    def metadata(self, precision: str, flavour: str) -> dict[str, Any]:
-        about = _metadata("detection", self.model.classes, self.settings.to_dict(), precision, flavour)
-        outputs = ["boxes", "scores", "labels", "exact", *(["masks"] if self.model.masks is not None else [])]
+    def metadata(self, precision: str, flavour: str) -> ModelMetadata:
+        outputs = ("boxes", "scores", "labels", "exact", *(["masks"] if self.model.masks is not None else []))
         own, now = self.model.settings.test_proposals, self.settings.test_proposals
         proposals = {
             "before_nms": now.before_nms, "after_nms": now.after_nms, "trained": [own.before_nms, own.after_nms],
             "limit": MOST_SORTED,
         }  # fmt: skip
-        thresholds = self.settings.score_thresholds
-        return {**about, "outputs": outputs, "proposals": proposals, "score_thresholds": list(thresholds)}
+        exported = Exported(
+            precision=precision, flavour=flavour, outputs=outputs, resize=resize_fingerprint(), proposals=proposals
+        )
+        about = replace(describe_detector(self.model), architecture=self.settings.to_dict(), exported=exported)
+        return about.with_more(score_thresholds=list(self.settings.score_thresholds))
 
     def feeds(self, pictures: Sequence[Picture]) -> Iterator[Feed]:
         return _padded_feeds(self.model, pictures)
@@ -157,9 +166,11 @@ class ExportableSegmenter:
     def graph(self, precision: str) -> nn.Module:
         return segmenter_graph(self.model, precision)
 
-    def metadata(self, precision: str, flavour: str) -> dict[str, Any]:
-        about = _metadata("segmentation", self.model.classes, self.model.settings.to_dict(), precision, flavour)
-        return {**about, "outputs": ["labels", "scores"]}
+    def metadata(self, precision: str, flavour: str) -> ModelMetadata:
+        exported = Exported(
+            precision=precision, flavour=flavour, outputs=("labels", "scores"), resize=resize_fingerprint()
+        )
+        return replace(describe_segmenter(self.model), exported=exported)
 
     def feeds(self, pictures: Sequence[Picture]) -> Iterator[Feed]:
         return _padded_feeds(self.model, pictures)
@@ -167,15 +178,6 @@ class ExportableSegmenter:
     def verify(self, runtime: Runtime, pictures: Sequence[Picture], gate: Gate) -> Verification:
         assert isinstance(runtime, SegmenterRuntime)
         return verify_segmenter(self.model, runtime, pictures, gate)
-
-
-def _metadata(
-    task: str, classes: tuple[str, ...], architecture: dict[str, Any], precision: str, flavour: str
-) -> dict[str, Any]:
-    return {
-        "format": FORMAT, "task": task, "classes": list(classes), "architecture": architecture, "precision": precision,
-        "flavour": flavour, "resize": resize_fingerprint(),
-    }  # fmt: skip
 
 
 def padded_inputs(multiple: int, place: str = "") -> tuple[dict[str, Tensor], Shapes]:

@@ -6,13 +6,13 @@ The graph has a pair of inputs for each size, so any engine gives the multi-scal
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, replace
 
 import numpy as np
 from torch import Tensor, nn
 
 from backbones.images import Picture
+from backbones.metadata import ModelMetadata
 from deploy.exported_kinds import ExportableDetector, padded_inputs
 from deploy.gates import Gate
 from deploy.graphs import detector_graph, pixels_first
@@ -69,8 +69,10 @@ class ExportableViews(ExportableDetector):
         assert isinstance(plain.detector, Detector)
         return ViewsGraph(plain.detector, self.views, plain.outputs)
 
-    def metadata(self, precision: str, flavour: str) -> dict[str, Any]:
-        return {**super().metadata(precision, flavour), "views": asdict(self.views)}
+    def metadata(self, precision: str, flavour: str) -> ModelMetadata:
+        about = super().metadata(precision, flavour)
+        assert about.exported is not None
+        return replace(about, exported=replace(about.exported, views=asdict(self.views)))
 
     def feeds(self, pictures: Sequence[Picture]) -> Iterator[Feed]:
         for picture in pictures:

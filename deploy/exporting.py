@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -149,7 +149,9 @@ def _make(
     if decision is not None and not decision.passed:
         raise InputError(f"the exported file disagrees with the model and is removed: {decision.summary}")
     content = draft.read_bytes()
-    about = {**metadata, "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    about = {
+        **replace(metadata, sha256=hashlib.sha256(content).hexdigest()).to_dict(), "bytes": len(content)
+    }  # fmt: skip
     about["verification"] = {**verification.to_dict(), "gate": asdict(GATES[precision])}
     about["decided_by"] = asdict(decision) if decision else None
     if marks is not None:

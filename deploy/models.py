@@ -1,108 +1,167 @@
-"""Any model file as something that predicts: trained ones by torch, exported ones by their engine."""
+"""One door: any model, trained or exported, ours or another project's, as something that predicts and says its task.
+
+``load_classifier``, ``load_detector``, ``load_segmenter`` (torch) and ``load_runtime`` (no torch) stand behind it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from backbones.errors import InputError
+from backbones.metadata import CALLED, TASKS
 from deploy.engine_names import SUFFIXES
 
 if TYPE_CHECKING:
     from backbones.classifier import Classifier
-    from deploy.runtimes.classifier import ClassifierRuntime
-    from deploy.runtimes.detector import DetectorRuntime
+    from backbones.weights.file_content import FileContent
+    from deploy.runtimes import Runtime
     from detection.detector import Detector
     from detection.improvements.improved_detector import ImprovedDetector
     from detection.inference_switches import Switches
+    from detection.segmentation.segmenter import Segmenter
+
+    Trained = Classifier | Detector | Segmenter
+    Model = Trained | Runtime
 
 EXPORTED = tuple(SUFFIXES)
+TORCH = "torch"
+"""The engine of trained models."""
+_COMMANDS = {
+    "classification": "backbones/evaluate.py takes classifiers",
+    "detection": "detection/evaluate.py and detection/predict.py take detectors",
+    "segmentation": "detection/evaluate.py and detection/predict.py take segmenters",
+}
 
 
-def open_detector(
-    model: str, device: str = "cpu", precision: str = "fp32", engine: str | None = None
-) -> Detector | DetectorRuntime:
-    """A detector from a run folder, a ``.safetensors`` or exported file, or whatever else ``load_detector`` takes.
+def is_exported(source: str | Path) -> bool:
+    """Whether a source is an exported file, by its name; anything else is a trained model, which torch runs."""
+    return Path(source).suffix in EXPORTED
+
+
+def open_model(
+    source: str | Path,
+    *,
+    tasks: Collection[str] = TASKS,
+    device: str = "cpu",
+    precision: str = "fp32",
+    engine: str | None = None,
+    threads: int | None = None,
+    hint: str = "latency",
+    arch: str | None = None,
+    classes: Sequence[str] = (),
+) -> Any:
+    """A model, ready to predict; its ``task`` says what.
 
     Args:
-        model: the file.
+        source: a run folder, a ``.safetensors`` file or a run's ``last.pt``; an exported ``.onnx`` or ``.plan``;
+            another project's weights; or a published name such as ``torchvision://maskrcnn_resnet50_fpn``.
+        tasks: those that will do.
         device, precision: of trained models.
-        engine: of exported ones; by default the first that is installed and runs the file.
+        engine: of exported ones; by default the first that is installed and runs the file. ``torch`` for trained ones.
+        threads: processor threads; by default as many as there are cores.
+        hint: as for ``load_runtime``.
+        arch, classes: network and names of classifiers whose files do not say.
+
+    Returns:
+        A ``Classifier``, ``Detector`` or ``Segmenter``, or the runtime of one.
 
     Raises:
-        InputError: the file is missing, damaged, or holds something else.
+        InputError: it is missing, damaged, nobody's that is known, for another task, or does not run so.
     """
-    if Path(model).suffix in EXPORTED:
-        from deploy.runtimes import load_runtime
-        from deploy.runtimes.detector import DetectorRuntime
+    if not is_exported(source):
+        if engine not in (None, TORCH):
+            raise InputError(f"--engine {engine}: {source} is a trained model, which PyTorch runs; export it first")
+        return open_trained(source, tasks, device, precision, threads, arch, classes)
+    if precision != "fp32":
+        raise InputError(f"--precision {precision}: {source} is exported, and has the precision it was exported with")
+    from deploy.runtimes import load_runtime
 
-        runtime = load_runtime(model, engine=engine)
-        if not isinstance(runtime, DetectorRuntime):
-            raise InputError(f"{model}: holds a classifier, not a detector")
-        return runtime
-    _refuse_engine(model, engine)
+    model = load_runtime(source, threads, engine, hint)
+    _check_task(source, model.task, tasks)
+    return model
+
+
+def open_trained(
+    source: str | Path,
+    tasks: Collection[str] = TASKS,
+    device: str = "cpu",
+    precision: str = "fp32",
+    threads: int | None = None,
+    arch: str | None = None,
+    classes: Sequence[str] = (),
+) -> Trained:
+    """``open_model`` of what is not exported: the file is read once, and says or shows what it is."""
+    import torch
+
     from backbones.running.precision import choose_device
-    from detection.building import load_detector
+    from detection.weights import read_source
 
-    detector = load_detector(model, str(choose_device(device)))
-    detector.precision = precision
-    return detector
+    if threads:
+        torch.set_num_threads(threads)
+    place = choose_device(device)
+    content = read_source(source)
+    task = _task_of(content)
+    _check_task(source, task, tasks)
+    if task == "classification":
+        from backbones.classifier import classifier_of
+
+        return classifier_of(content, arch, classes).to(place)
+    model: Detector | Segmenter
+    if task == "detection":
+        from detection.building import detector_of
+
+        model = detector_of(content).to(place)
+    else:
+        from detection.segmentation.building import segmenter_of
+
+        model = segmenter_of(content).to(place)
+    model.precision = precision
+    return model
 
 
-def open_switched(
-    models: Sequence[str], switches: Switches, device: str, precision: str, engine: str | None = None
-) -> Detector | DetectorRuntime | ImprovedDetector:
-    """A detector from a file, or an ensemble from several, tested as the switches say.
+def _task_of(content: FileContent) -> str:
+    """What a file says, or the names of its tensors show; what nobody knows is left to the classifiers to refuse."""
+    from detection.segmentation.torchvision_fcn import is_segmenter
+    from detection.weights import is_detector
+
+    return "detection" if is_detector(content) else "segmentation" if is_segmenter(content) else "classification"
+
+
+def _check_task(source: str | Path, task: str, wanted: Collection[str]) -> None:
+    if task not in wanted:
+        others = " or ".join(CALLED[name] for name in TASKS if name in wanted)
+        raise InputError(f"{source}: holds {CALLED[task]}, not {others}; {_COMMANDS[task]}")
+
+
+def tested_as(models: Sequence[Model], sources: Sequence[str], switches: Switches) -> Model | ImprovedDetector:
+    """A model tested as the switches say; several detectors are an ensemble.
+
+    Args:
+        models: from ``open_model``.
+        sources: where they come from, for messages.
+        switches: of detectors.
 
     Raises:
-        InputError: a file cannot be used, a value is out of its range, or switches meet an exported model.
+        InputError: a value is out of its range, or switches or an ensemble meet a model that has none.
     """
-    exported = next((model for model in models if model.endswith(EXPORTED)), None)
     asked = switches.given_switches() + (["an ensemble"] if len(models) > 1 else [])
-    if exported and asked:
-        raise InputError(
-            f"{exported}: an exported model is fixed, so it cannot take {', '.join(asked)}; use the trained one"
-        )
-    from detection.inference_switches import with_switches
-
-    first = open_detector(models[0], device, precision, engine)
-    first.settings = with_switches(first.settings, switches)
-    if not (len(models) > 1 or switches.maxout or switches.scales or switches.flip):
-        return first
-    from detection.building import load_detector
+    if not asked:
+        return models[0]
+    for model, source in zip(models, sources, strict=True):
+        if is_exported(source):
+            raise InputError(
+                f"{source}: an exported model is fixed, so it cannot take {', '.join(asked)}; use the trained one"
+            )
+        if model.task != "detection":
+            raise InputError(f"{', '.join(asked)}: only detectors have it, and {source} is none")
     from detection.detector import Detector
     from detection.improvements.framed_views import ViewSettings
     from detection.improvements.improved_detector import ImprovedDetector
+    from detection.inference_switches import with_switches
 
-    assert isinstance(first, Detector)
-    others = [load_detector(model, str(first.normalize.mean.device)) for model in models[1:]]
+    detectors = [model for model in models if isinstance(model, Detector)]
+    detectors[0].settings = with_switches(detectors[0].settings, switches)
     views = ViewSettings(switches.maxout or (), switches.scales or (), bool(switches.flip))
-    return ImprovedDetector([first, *others], views)
-
-
-def open_classifier(
-    model: str, arch: str | None = None, classes: tuple[str, ...] = (), engine: str | None = None
-) -> Classifier | ClassifierRuntime:
-    """A classifier from a run folder, a ``.safetensors``, a torchvision or an exported file.
-
-    Raises:
-        InputError: the file is missing, damaged, or holds something else.
-    """
-    if Path(model).suffix in EXPORTED:
-        from deploy.runtimes import load_runtime
-        from deploy.runtimes.classifier import ClassifierRuntime
-
-        runtime = load_runtime(model, engine=engine)
-        if not isinstance(runtime, ClassifierRuntime):
-            raise InputError(f"{model}: holds a detector, not a classifier")
-        return runtime
-    _refuse_engine(model, engine)
-    from backbones.classifier import load_classifier
-
-    return load_classifier(model, arch, classes)
-
-
-def _refuse_engine(model: str, engine: str | None) -> None:
-    if engine is not None:
-        raise InputError(f"--engine {engine}: {model} is a trained model, which PyTorch runs; export it first")
+    return ImprovedDetector(detectors, views) if len(detectors) > 1 or views != ViewSettings() else detectors[0]

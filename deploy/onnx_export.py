@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import logging
 import warnings
 from collections.abc import Sequence
@@ -16,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from backbones.errors import InputError
+from backbones.metadata import KEY, ModelMetadata
 from backbones.running.atomic_write import atomic_path
-from deploy.metadata import KEY
 from deploy.operators import translations
 
 OPSETS = {"bf16": 22}
@@ -68,12 +67,12 @@ def trace(
     return model
 
 
-def write_onnx(model: onnx.ModelProto, metadata: dict[str, Any], path: Path) -> None:
+def write_onnx(model: onnx.ModelProto, metadata: ModelMetadata, path: Path) -> None:
     """Check a model and write it, under a temporary name first.
 
     Args:
         model: from ``trace``, or quantised.
-        metadata: plain values, written into the file.
+        metadata: written into the file.
         path: ``.onnx``.
 
     Raises:
@@ -81,7 +80,7 @@ def write_onnx(model: onnx.ModelProto, metadata: dict[str, Any], path: Path) -> 
     """
     del model.metadata_props[:]
     entry = model.metadata_props.add()
-    entry.key, entry.value = KEY, json.dumps(metadata)
+    entry.key, entry.value = KEY, metadata.to_text()
     try:
         onnx.checker.check_model(model)
         with atomic_path(path) as partial:

@@ -15,12 +15,13 @@ from backbones.batch_norm import freeze_batch_norm
 from backbones.building import build_backbone
 from backbones.contract import Backbone
 from backbones.errors import InputError
+from backbones.metadata import ModelMetadata
 from backbones.normalization import Normalize
 from backbones.resnet import CAFFE_POOL
-from backbones.running.run_folder import WEIGHTS
 from backbones.vgg import VGG
+from backbones.weights.file_content import FileContent
 from backbones.weights.loading import load_weights, read_weights
-from backbones.weights.model_file import read_model, write_model
+from backbones.weights.model_file import write_model
 from detection.anchors import AnchorGrid
 from detection.detector import Detector
 from detection.heads.c4 import C4Head
@@ -31,7 +32,7 @@ from detection.masks.branch import MaskBranch
 from detection.regions import BoxPredictor
 from detection.rpn import RegionProposalNetwork
 from detection.settings import DetectorSettings
-from detection.weights import is_foreign, read_foreign_detector
+from detection.weights import convert_detector, read_source
 
 logger = logging.getLogger("shortcut")
 
@@ -103,32 +104,40 @@ def save_detector(detector: Detector, path: Path, **metadata: Any) -> None:
         path: ``.safetensors``.
         **metadata: plain values that travel along (recipe, metrics).
     """
-    about = {"task": "detection", "architecture": detector.settings.to_dict(), **metadata}
-    write_model(path, detector.state_dict(), {**about, "classes": list(detector.classes)})
+    write_model(path, detector.state_dict(), describe(detector).with_more(**metadata))
+
+
+def describe(detector: Detector) -> ModelMetadata:
+    """What a file says of a detector."""
+    return ModelMetadata(task="detection", architecture=detector.settings.to_dict(), classes=detector.classes)
 
 
 def load_detector(source: str | Path, device: str = "cpu") -> Detector:
     """A trained detector, ready to predict.
 
     Args:
-        source: a run folder or a ``.safetensors`` file; or another project's detector, as a file or by its published
-            name (see ``detection.weights.read_foreign_detector``).
+        source: a run folder, a ``.safetensors`` file or a run's ``last.pt``; or another project's detector, as a file
+            or by its published name: ``torchvision://NAME``, ``detectron2://NAME``.
         device: where it shall run.
 
     Raises:
         InputError: the file is missing, damaged, or holds something else.
     """
-    if is_foreign(source):
-        foreign = read_foreign_detector(source)
-        return assemble(foreign.settings, foreign.tensors, foreign.origin).to(device).eval()
-    path = Path(source) / WEIGHTS if Path(source).is_dir() else Path(source)
-    tensors, metadata = read_model(path)
-    if metadata["task"] != "detection":
+    return detector_of(read_source(source)).to(device).eval()
+
+
+def detector_of(content: FileContent) -> Detector:
+    """The detector that a file holds; errors as for ``load_detector``."""
+    metadata = content.metadata
+    if metadata is None:
+        foreign = convert_detector(content)
+        return assemble(foreign.settings, foreign.tensors, foreign.origin).eval()
+    if metadata.task != "detection":
         raise InputError(
-            f"{path}: holds a model for {metadata['task']}, not a detector; "
-            f"detection/train.py --weights {source} makes one"
+            f"{content.origin}: holds {metadata.called}, not a detector; "
+            f"detection/train.py --weights {content.origin} makes one"
         )
-    return assemble(DetectorSettings.from_dict(metadata["architecture"]), tensors, str(path)).to(device).eval()
+    return assemble(DetectorSettings.from_dict(metadata.architecture), content.tensors, content.origin).eval()
 
 
 def assemble(settings: DetectorSettings, tensors: dict[str, Tensor], origin: str) -> Detector:

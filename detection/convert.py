@@ -54,20 +54,21 @@ def run(options: ConversionOptions) -> None:
 
     from backbones.errors import InputError
     from backbones.running.progress import start_logging
-    from detection.building import assemble, load_detector, save_detector
-    from detection.weights import is_foreign, read_foreign_detector
+    from detection.building import assemble, detector_of, save_detector
+    from detection.weights import convert_detector, read_source
     from detection.weights.exportable import exportable_settings
 
     if not options.weights or Path(options.output).suffix != ".safetensors":
         raise InputError("give --weights NAME-OR-FILE and --output FILE.safetensors")
     start_logging(options.quiet)
-    if is_foreign(options.weights):
-        foreign = read_foreign_detector(options.weights, options.classes, options.norm_eps)
+    content = read_source(options.weights)
+    if content.metadata is None:
+        foreign = convert_detector(content, options.classes, options.norm_eps)
         detector = assemble(foreign.settings, foreign.tensors, foreign.origin)
     elif options.classes or options.norm_eps is not None:
         raise InputError(f"{options.weights}: is a model of this project, which says what --classes and --norm-eps say")
     else:
-        detector = load_detector(options.weights)
+        detector = detector_of(content)
     if options.exportable:
         detector.settings = exportable_settings(detector.settings)
     save_detector(detector, Path(options.output), origin=options.weights)

@@ -19,6 +19,7 @@ from detection.settings import DetectorSettings
 class Detector(FasterRCNN):
     """``FasterRCNN`` with the methods that files and pictures need."""
 
+    task = "detection"
     precision: str = "fp32"
 
     @property

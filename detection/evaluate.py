@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Score a detector, trained or exported, on COCO, VOC, your own data, or the built-in digits."""
+"""Score a detector or a segmenter, trained or exported, on COCO, VOC, your own data, or the built-in digits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if __package__ in (None, ""):  # run as a script: the project's root, not this f
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from backbones.running.command_line import option, run_command
 from deploy.engine_names import ENGINES
@@ -39,7 +39,9 @@ class EvaluationOptions(Switches):
     """What to score, on what."""
 
     model: tuple[str, ...] = option(
-        (), "a run folder, a .safetensors or an .onnx file; several trained ones are an ensemble", group="model"
+        (),
+        "a run folder, a .safetensors, an .onnx or a .plan file; several trained detectors are an ensemble",
+        group="model",
     )
     results: str | None = option(
         None, "score this COCO results file of any program, in place of a model", group="model", metavar="FILE.json"
@@ -71,16 +73,32 @@ def run(options: EvaluationOptions) -> None:
     from backbones.running import distributed
     from backbones.running.precision import choose_device
     from backbones.running.progress import start_logging
-    from detection.evaluation import diagnose, score
 
     _check(options)
     device = choose_device(options.device)
     with distributed.process_group(device):
         start_logging(options.quiet)
-        data, found, thresholds = _read_results(options) if options.results else _detect(options)
-        if not distributed.is_main():
-            return
-        evaluation = score(found, data.annotations, options.eval_backend)
+        if options.results:
+            _score_objects(options, *_read_results(options))
+        else:
+            model = _open(options)
+            _BY_TASK[model.task](options, model)
+
+
+def _evaluate_detector(options: EvaluationOptions, detector: Any) -> None:
+    _score_objects(options, *_detect(options, detector))
+
+
+def _score_objects(
+    options: EvaluationOptions, data: DetectionData, found: Sequence[Detections], thresholds: tuple[float, ...]
+) -> None:
+    """The marks of what was found; with several processes on the main one."""
+    from backbones.running import distributed
+    from detection.evaluation import diagnose, score
+
+    if not distributed.is_main():
+        return
+    evaluation = score(found, data.annotations, options.eval_backend)
     if options.store_thresholds:
         thresholds = evaluation.best_thresholds
     diagnosis = diagnose(found, data.annotations, thresholds)
@@ -91,32 +109,86 @@ def run(options: EvaluationOptions) -> None:
 def _check(options: EvaluationOptions) -> None:
     """Refuse what does not go together, before anything is read."""
     from backbones.errors import InputError
-    from deploy.models import EXPORTED
+    from deploy.models import is_exported
 
     if bool(options.model) == bool(options.results):
-        raise InputError("give --model: a run folder, a .safetensors or an .onnx file; or --results FILE.json")
+        raise InputError("give --model: a run folder, a .safetensors, an .onnx or a .plan file; or --results FILE.json")
     given = options.given_switches() + (["--store-thresholds"] if options.store_thresholds else [])
     if given and options.results:
         raise InputError(f"{', '.join(given)}: only with --model")
-    if options.store_thresholds and (len(options.model) > 1 or options.model[0].endswith(EXPORTED)):
+    if options.store_thresholds and (len(options.model) > 1 or is_exported(options.model[0])):
         raise InputError("--store-thresholds: only with one trained model, whose weights file keeps them")
 
 
-def _detect(options: EvaluationOptions) -> tuple[DetectionData, Sequence[Detections], tuple[float, ...]]:
-    """The data labelled as the model labels it, what the model finds, and its own thresholds."""
-    from backbones.running import distributed
+def _open(options: EvaluationOptions) -> Any:
+    """The model, or the ensemble."""
     from backbones.running.precision import choose_device, warn_of_emulation
-    from backbones.running.progress import progress
-    from deploy.models import open_switched
-    from detection.evaluation import detect_all
+    from deploy.models import open_model, tested_as
 
     warn_of_emulation(choose_device(options.device), options.precision)
-    detector = open_switched(options.model, options, options.device, options.precision, options.engine)
+    models = [
+        open_model(
+            source, tasks=tuple(_BY_TASK), device=options.device, precision=options.precision, engine=options.engine
+        )
+        for source in options.model
+    ]
+    return tested_as(models, options.model, options)
+
+
+def _detect(options: EvaluationOptions, detector: Any) -> tuple[DetectionData, Sequence[Detections], tuple[float, ...]]:
+    """The data labelled as the model labels it, what the model finds, and its own thresholds."""
+    from backbones.running import distributed
+    from backbones.running.progress import progress
+    from detection.evaluation import detect_all
+
     data = _read_data(options, masks=detector.settings.masks is not None)
     data = replace(data, annotations=data.annotations.relabelled(detector.classes))
     with progress("detecting", len(distributed.share_of(len(data))), quiet=options.quiet) as bar:
         found = detect_all(detector.predict_each, data, options.batch_size, bar.advance)
     return data, found, detector.settings.score_thresholds
+
+
+def _evaluate_segmenter(options: EvaluationOptions, segmenter: Any) -> None:
+    """Print the marks of labelled pixels, and write what is asked for."""
+    from backbones.running import distributed
+    from backbones.running.atomic_write import write_json
+    from backbones.running.progress import progress
+    from detection.segmentation.datasets import read_segmentation, refuse_faulty_labels
+    from detection.segmentation.evaluation import evaluate_segmenter
+    from detection.segmentation.report import write_report
+
+    _refuse_for_pixels(options)
+    data, faults = read_segmentation(options.dataset, options.split, segmenter.classes, data_dir=options.data_dir)
+    refuse_faulty_labels(faults, options.dataset)
+    with progress("segmenting", len(distributed.share_of(len(data))), quiet=options.quiet) as bar:
+        marks = evaluate_segmenter(segmenter.predict_each, data, options.batch_size, bar.advance)
+    if not distributed.is_main():
+        return
+    for name, value in {**marks.metrics, **marks.per_class}.items():
+        print(f"{name:<14} {value:.4f}" if value >= 0 else f"{name:<14} no ground truth")
+    source = options.model[0]
+    if options.output:
+        about = {"model": source, "dataset": options.dataset, "split": options.split, "images": len(data)}
+        write_json(Path(options.output), {**about, **marks.metrics, "per_class": marks.per_class})
+    if options.report:
+        title = f"{Path(source).name} on {options.dataset} {options.split}"
+        write_report(Path(options.report), title, marks, segmenter.predict_each, data)
+
+
+def _refuse_for_pixels(options: EvaluationOptions) -> None:
+    """What is asked of a segmenter, and only detectors have."""
+    from backbones.errors import InputError
+
+    asked = {
+        "--detections": options.detections is not None, "--store-thresholds": options.store_thresholds,
+        "--masks": options.masks is not None, "--eval-backend": options.eval_backend != "pycocotools",
+    }  # fmt: skip
+    given = [flag for flag, is_given in asked.items() if is_given]
+    if given:
+        raise InputError(f"{given[0]}: only detectors have it, and {options.model[0]} is none")
+
+
+_BY_TASK = {"detection": _evaluate_detector, "segmentation": _evaluate_segmenter}
 
 
 def _read_results(options: EvaluationOptions) -> tuple[DetectionData, Sequence[Detections], tuple[float, ...]]:

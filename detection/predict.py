@@ -1,5 +1,8 @@
 #!/usr/bin/env python
-"""Detect objects in pictures and videos: drawn copies, and listings as JSON, COCO results or CSV."""
+"""Objects in pictures and videos, or the class of every pixel: drawn copies, and listings as JSON, COCO, CSV, YOLO.
+
+A detector finds objects, a segmenter labels pixels; either may be trained or exported.
+"""
 
 import os
 import sys
@@ -12,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from backbones.errors import InputError, did_you_mean
 from backbones.running.command_line import option, run_command
@@ -20,14 +23,22 @@ from deploy.engine_names import ENGINES
 from detection.inference_switches import Switches
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from backbones.running.progress import Progress
+    from detection.prediction.copies import Copies
+    from detection.prediction.listings import Listing
+    from detection.prediction.sources import Source
+
+    Looking = tuple[tuple[float, ...] | None, Copies, AbstractContextManager[list[Listing]]]
 
 EXAMPLES = (
     "python detection/predict.py --model runs/digits-resnet20 street.jpg holiday/",
     "python detection/predict.py --model model.onnx 'photos/**/*.jpg' --save pictures,coco,csv --output found",
     "python detection/predict.py --model model.onnx film.mp4 --every 5 --classes car,person",
 )
-SAVED = ("pictures", "json", "coco", "csv", "yolo")
+SAVED = {"detection": ("pictures", "json", "coco", "csv", "yolo"), "segmentation": ("pictures", "json", "labels")}
+ALL_SAVED = tuple(dict.fromkeys(kind for kinds in SAVED.values() for kind in kinds))
 SAYING = 10.0  # seconds between two words on the rate
 
 
@@ -43,7 +54,7 @@ class PredictionOptions(Switches):
                               group="data", metavar="FILE")  # fmt: skip
     every: int = option(1, "look at each so many-th frame of videos", group="data")
     fps: float | None = option(None, "look at most at so many frames of a second", group="data")
-    model: str = option("", "a run folder, a .safetensors or an .onnx file", group="model")
+    model: str = option("", "a run folder, a .safetensors, an .onnx or a .plan file", group="model")
     ensemble: str | None = option(None, "further trained models, with commas between them", group="model",
                                   metavar="B,C")  # fmt: skip
     threshold: float | None = option(None, "least score; by default each class's own, if the model has them, or 0.5",
@@ -57,8 +68,10 @@ class PredictionOptions(Switches):
                                 choices=ENGINES)  # fmt: skip
     workers: int = option(2, "threads that read, and as many that draw", group="machine")
     output: str = option("detections", "folder for what is saved", group="output", metavar="DIR")
-    save: str = option("pictures,json", "any of " + " ".join(SAVED) + ", with commas between them",
-                       group="output", metavar="A,B")  # fmt: skip
+    save: str = option(
+        "", "any of " + " ".join(ALL_SAVED) + ", with commas between them", group="output", metavar="A,B",
+        otherwise="pictures,json, and of a segmenter labels too",
+    )  # fmt: skip
     format: str = option("png", "of drawn pictures", group="output", choices=("png", "jpg"))
     enlarge: int = option(1, "draw on pictures so many times larger", group="output")
     coco_images: str | None = option(None, "image ids for COCO: annotations, or {file name: id}",
@@ -71,35 +84,44 @@ class PredictionOptions(Switches):
                 raise InputError(f"--{name.replace('_', '-')} {value}: must be at least 1")
         if self.fps is not None and not self.fps > 0:
             raise InputError(f"--fps {self.fps}: must be above 0")
-        for name in self.saved:
-            if name not in SAVED:
-                raise InputError(f"--save: no {name!r}{did_you_mean(name, SAVED)}; any of {', '.join(SAVED)}")
-        if self.coco_images is not None and "coco" not in self.saved:
+        names = self.named
+        for name in names:
+            if name not in ALL_SAVED:
+                raise InputError(f"--save: no {name!r}{did_you_mean(name, ALL_SAVED)}; any of {', '.join(ALL_SAVED)}")
+        if self.save and not names:
+            raise InputError(f"--save: name at least one of {', '.join(ALL_SAVED)}")
+        if self.coco_images is not None and "coco" not in names:
             raise InputError("--coco-images goes with --save coco")
-        if not self.saved:
-            raise InputError(f"--save: name at least one of {', '.join(SAVED)}")
 
     @property
-    def saved(self) -> tuple[str, ...]:
-        """What is to be saved, by name."""
+    def named(self) -> tuple[str, ...]:
+        """What ``--save`` names."""
         return tuple(name.strip() for name in self.save.split(",") if name.strip())
+
+    def saved(self, task: str) -> tuple[str, ...]:
+        """What is to be saved by a model for a task.
+
+        Raises:
+            InputError: something that only models for another task give.
+        """
+        for name in self.named:
+            if name not in SAVED[task]:
+                raise InputError(f"--save {name}: {self.model} gives {', '.join(SAVED[task])}")
+        return self.named or (("pictures", "json") if task == "detection" else SAVED[task])
 
 
 def run(options: PredictionOptions) -> None:
-    """Detect, draw, write; what cannot be read is named, left out and counted as a failure."""
+    """Look, draw, write; what cannot be read is named, left out and counted as a failure."""
     from backbones.running.command_line import Interrupted
     from backbones.running.interrupts import noticing_interrupts
     from backbones.running.progress import progress, start_logging
-    from deploy.models import open_switched
-    from detection.metrics.thresholds import thresholds_by_class, warn_of_limit
-    from detection.prediction.copies import Copies
-    from detection.prediction.listings import Labelling, open_listings, read_image_ids
+    from deploy.models import open_model, tested_as
     from detection.prediction.running import Outcome, Prediction, Settings
     from detection.prediction.sources import find_sources
     from detection.prediction.video import Sampling, expected_frames
 
     if not options.model:
-        raise InputError("give --model: a run folder, a .safetensors or an .onnx file")
+        raise InputError("give --model: a run folder, a .safetensors, an .onnx or a .plan file")
     start_logging(options.quiet)
     output, outcome = Path(options.output), Outcome()
     if output.exists() and not output.is_dir():
@@ -107,37 +129,70 @@ def run(options: PredictionOptions) -> None:
     sources, outcome.faults[:] = find_sources(options.inputs, options.list, output)
     if not sources:
         _refuse_nothing(outcome.faults)
-    ids = read_image_ids(Path(options.coco_images), sources) if options.coco_images else None
-    models = [options.model, *(options.ensemble.split(",") if options.ensemble else [])]
+    names = [options.model, *(options.ensemble.split(",") if options.ensemble else [])]
+    models = [
+        open_model(name, tasks=tuple(SAVED), device=options.device, precision=options.precision, engine=options.engine)
+        for name in names
+    ]
     switches = replace(options, max_detections=None)  # also of exported models: the rest is left out behind them
-    detector = open_switched(models, switches, options.device, options.precision, options.engine)
-    warn_of_limit(detector.settings, options.threshold)
-    thresholds = thresholds_by_class(detector.settings, options.threshold, options.classes)
+    model: Any = tested_as(models, names, switches)
+    saved = options.saved(model.task)
+    thresholds, copies, open_listings = _BY_TASK[model.task](options, model, sources, saved)
+    outcome.objects = None if thresholds is None else 0
+    if "pictures" in saved:
+        copies.refuse_overwriting(sources)
     sampling = Sampling(options.every, options.fps)
     settings = Settings(thresholds, options.max_detections, options.batch_size, options.workers, sampling)
-    copies = Copies(output, detector.classes, options.format, options.enlarge) if "pictures" in options.saved else None
-    if copies:
-        copies.refuse_overwriting(sources)
-    labelling = Labelling.of(detector.settings, sources, ids)
     total = sum(expected_frames(source.path, sampling) if source.is_video else 1 for source in sources)
     with (
         noticing_interrupts() as interrupted,
-        progress("detecting", total, quiet=options.quiet) as bar,
-        open_listings(options.saved, output, labelling) as listings,
+        progress("looking", total, quiet=options.quiet) as bar,
+        open_listings as listings,
     ):
-        Prediction(detector, settings, copies, listings, _pace(bar), interrupted, outcome).run(sources)
+        drawn = copies if "pictures" in saved else None
+        Prediction(model, settings, drawn, listings, _pace(bar), interrupted, outcome).run(sources)
         stopped = interrupted()
         if stopped and not outcome.done:
             raise Interrupted("nothing was done")
         if not outcome.done:
             _refuse_nothing(outcome.faults)
     if not options.quiet:
-        print(f"{outcome}: {', '.join(options.saved)} in {options.output}")
+        print(f"{outcome}: {', '.join(saved)} in {options.output}")
     _name(outcome.faults)
     if stopped:
         raise Interrupted(f"{outcome.done} of {total} are done and written")
     if outcome.faults:
         raise InputError(f"{len(outcome.faults)} of the inputs could not be read, or only in part; the others are done")
+
+
+def _objects(options: PredictionOptions, detector: Any, sources: "Sequence[Source]", saved: Sequence[str]) -> "Looking":
+    """How objects are found, drawn and listed."""
+    from detection.metrics.thresholds import thresholds_by_class, warn_of_limit
+    from detection.prediction.copies import Copies
+    from detection.prediction.listings import Labelling, open_listings, read_image_ids
+
+    ids = read_image_ids(Path(options.coco_images), sources) if options.coco_images else None
+    warn_of_limit(detector.settings, options.threshold)
+    thresholds = thresholds_by_class(detector.settings, options.threshold, options.classes)
+    output = Path(options.output)
+    copies = Copies(output, detector.classes, options.format, options.enlarge)
+    return thresholds, copies, open_listings(saved, output, Labelling.of(detector.settings, sources, ids))
+
+
+def _pixels(options: PredictionOptions, segmenter: Any, sources: "Sequence[Source]", saved: Sequence[str]) -> "Looking":
+    """How labelled pixels are drawn and listed; every pixel has a class, so nothing is left out."""
+    from detection.prediction.copies import Copies
+    from detection.segmentation.prediction import draw_map, open_pixel_listings
+
+    given = [flag for flag in ("threshold", "classes", "max_detections") if getattr(options, flag) is not None]
+    if given:
+        raise InputError(f"--{given[0].replace('_', '-')}: only detectors have it, and {options.model} is none")
+    output = Path(options.output)
+    copies = Copies(output, segmenter.classes, options.format, options.enlarge, draw_map)
+    return None, copies, open_pixel_listings(saved, output, segmenter.classes)
+
+
+_BY_TASK = {"detection": _objects, "segmentation": _pixels}
 
 
 def _refuse_nothing(faults: Sequence[InputError]) -> NoReturn:
@@ -166,7 +221,7 @@ def _pace(bar: "Progress") -> Callable[[int], None]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line and predict."""
+    """Parse the command line and look."""
     return run_command(PredictionOptions, run, description=__doc__ or "", examples=EXAMPLES, argv=argv)
 
 

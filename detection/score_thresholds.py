@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from backbones.errors import InputError
-from backbones.running.run_folder import WEIGHTS
-from backbones.weights.model_file import read_model, write_model
+from backbones.weights.model_file import read_model, weights_path, write_model
 
 
 def store_thresholds(source: str | Path, thresholds: Sequence[float]) -> Path:
@@ -23,14 +23,14 @@ def store_thresholds(source: str | Path, thresholds: Sequence[float]) -> Path:
     Raises:
         InputError: it is no trained detector's file, or there are more or fewer thresholds than classes.
     """
-    path = Path(source) / WEIGHTS if Path(source).is_dir() else Path(source)
+    path = weights_path(source)
     if path.suffix != ".safetensors":
         raise InputError(f"{path}: thresholds are stored in trained weights; store them there, then export again")
     tensors, metadata = read_model(path)
-    if metadata["task"] != "detection":
-        raise InputError(f"{path}: holds a model for {metadata['task']}, not a detector")
-    if len(thresholds) != len(metadata["classes"]):
-        raise InputError(f"{path}: {len(thresholds)} thresholds for {len(metadata['classes'])} classes")
-    architecture = {**metadata["architecture"], "score_thresholds": [float(value) for value in thresholds]}
-    write_model(path, tensors, {**metadata, "architecture": architecture})
+    if metadata.task != "detection":
+        raise InputError(f"{path}: holds {metadata.called}, not a detector")
+    if len(thresholds) != len(metadata.classes):
+        raise InputError(f"{path}: {len(thresholds)} thresholds for {len(metadata.classes)} classes")
+    architecture = {**metadata.architecture, "score_thresholds": [float(value) for value in thresholds]}
+    write_model(path, tensors, replace(metadata, architecture=architecture))
     return path

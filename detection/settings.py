@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from backbones.convention import IMAGENET, InputConvention
+from backbones.metadata import ModelMetadata
 
 HEADS = ("fpn", "c4", "vgg")
 _T = TypeVar("_T")
@@ -143,6 +144,11 @@ class InputSettings:
     shorter: int = 800
     longer: int = 1333
     multiple: int = 32
+
+    @classmethod
+    def of(cls, metadata: ModelMetadata) -> InputSettings:
+        """What a detector's or a segmenter's file says."""
+        return from_plain(cls, metadata.architecture["input"])
 
 
 @dataclass(frozen=True)

@@ -31,14 +31,20 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return read_torch_file(path)
 
 
-def read_torch_file(path: Path) -> dict[str, Any]:
+def read_torch_file(path: Path, data: bytes | None = None) -> dict[str, Any]:
     """A ``torch.save`` file, compressed by xz or not, with ``weights_only=True``.
+
+    Args:
+        path: the file.
+        data: its bytes, where they have been read already.
 
     Raises:
         InputError: the file is missing, damaged, or holds objects other than tensors and plain types.
     """
     try:
-        source: Any = io.BytesIO(lzma.decompress(path.read_bytes())) if path.suffix == ".xz" else path
+        if path.suffix == ".xz":
+            data = lzma.decompress(path.read_bytes() if data is None else data)
+        source: Any = path if data is None else io.BytesIO(data)
         content = torch.load(source, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error

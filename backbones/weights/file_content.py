@@ -1,11 +1,12 @@
-"""Another project's weight file, reduced to named tensors and the plain values beside them."""
+"""A weight file, whoever wrote it, reduced to named tensors and what is said of them. Each file is read once."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import lzma
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ import torch
 from torch import Tensor
 
 from backbones.errors import InputError
+from backbones.metadata import ModelMetadata
 from backbones.pickled_arrays import read_pickled_arrays
 from backbones.running.checkpoint import read_torch_file
+from backbones.running.training_state import is_training_state, state_metadata, state_weights
 from backbones.weights.foreign_names import without_wrappers
-from backbones.weights.model_file import read_tensors
+from backbones.weights.model_file import read_safetensors, weights_path
 
 _CONTAINERS = ("state_dict", "model_state_dict", "model_state", "model", "network", "net", "blobs")
 
@@ -27,28 +30,51 @@ class FileContent:
     """What a file holds.
 
     Attributes:
-        tensors: by name, in fp32 where they are of floating point.
+        tensors: by name; in fp32 where they are of floating point and another project's.
         about: texts and numbers found beside them (``__author__``, ``best_prec1``).
+        metadata: of our own files, which say what they are; None of others.
+        origin: the file, for messages.
+        data: its bytes, of other projects' files that may be told by their checksum.
     """
 
     tensors: dict[str, Tensor]
     about: dict[str, Any]
+    metadata: ModelMetadata | None = None
+    origin: str = ""
+    data: bytes = field(default=b"", repr=False)
+
+    def checksum(self, algorithm: str) -> str:
+        """Of the file's bytes, in hexadecimal digits."""
+        return hashlib.new(algorithm, self.data, usedforsecurity=False).hexdigest()
 
 
-def read_content(path: Path) -> FileContent:
-    """Read a ``.safetensors``, a pickle of arrays (``.pkl``) or a torch file; the latter two may end in ``.xz``.
+def read_content(source: str | Path) -> FileContent:
+    """Read a run folder, a ``.safetensors``, a run's ``last.pt``, a pickle of arrays (``.pkl``) or a torch file.
 
-    Containers (``state_dict``, ``model``, ...) are opened, and the prefixes of DistributedDataParallel and
-    torch.compile removed, in any nesting.
+    The latter two may end in ``.xz``. Containers (``state_dict``, ``model``, ...) are opened, and the prefixes of
+    DistributedDataParallel and torch.compile removed, in any nesting.
 
     Raises:
-        InputError: the file is missing, damaged, or holds something else.
+        InputError: the file is missing, damaged, exported, of a newer version, or holds something else.
     """
+    path = weights_path(source)
+    if path.suffix in (".onnx", ".plan"):
+        raise InputError(f"{path}: is exported already; name the run folder or the weights it was exported from")
     if path.suffix == ".safetensors":
-        return content_of(read_tensors(path))
+        tensors, metadata = read_safetensors(path)
+        if metadata is None:
+            return replace(content_of(tensors), origin=str(path))
+        return FileContent(tensors, {}, metadata, str(path))
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
     if ".pkl" in path.suffixes:
-        return content_of(_read_pickle(path))
-    return content_of(read_torch_file(path))
+        return replace(content_of(_read_pickle(path, data)), origin=str(path), data=data)
+    values = read_torch_file(path, data)
+    if is_training_state(values):
+        return FileContent(state_weights(values), {}, state_metadata(values, path), str(path))
+    return replace(content_of(values), origin=str(path), data=data)
 
 
 def content_of(values: Mapping[str, Any]) -> FileContent:
@@ -76,16 +102,12 @@ def _tensor(value: Any) -> Tensor:
     return tensor.float() if tensor.is_floating_point() else tensor
 
 
-def _read_pickle(path: Path) -> dict[str, Any]:
-    if path.suffix != ".xz":
-        content = read_pickled_arrays(path)
-    else:
-        try:
-            content = read_pickled_arrays(io.BytesIO(lzma.decompress(path.read_bytes())), name=str(path))
-        except FileNotFoundError as error:
-            raise InputError(f"{path}: no such file") from error
-        except (OSError, lzma.LZMAError) as error:
-            raise InputError(f"{path}: not a complete .xz file ({error})") from error
+def _read_pickle(path: Path, data: bytes) -> dict[str, Any]:
+    try:
+        plain = lzma.decompress(data) if path.suffix == ".xz" else data
+    except lzma.LZMAError as error:
+        raise InputError(f"{path}: not a complete .xz file ({error})") from error
+    content = read_pickled_arrays(io.BytesIO(plain), name=str(path))
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds {type(content).__name__}, not a dictionary of arrays")
     return content

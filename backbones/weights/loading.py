@@ -14,6 +14,7 @@ from backbones.contract import Backbone
 from backbones.errors import InputError
 from backbones.resnet import CAFFE_POOL, StemPool
 from backbones.variants import VARIANTS, ResNetVariant
+from backbones.weights.file_content import FileContent
 from backbones.weights.reading import BackboneWeights, read_weights
 from backbones.weights.variant_names import name_of_variant
 
@@ -25,7 +26,7 @@ _CLASSIFIERS = ("fc.", "classifier.")
 
 
 def load_weights(
-    network: Backbone, source: str | Path | BackboneWeights, *, classifier: bool = True
+    network: Backbone, source: str | Path | FileContent | BackboneWeights, *, classifier: bool = True
 ) -> BackboneWeights:
     """Load a file into a network, in place. Every tensor must find its place.
 

@@ -9,12 +9,11 @@ from torch import Tensor
 
 from backbones.convention import InputConvention
 from backbones.errors import InputError
+from backbones.metadata import ModelMetadata
 from backbones.resnet import CAFFE_POOL
-from backbones.running.run_folder import WEIGHTS
 from backbones.variants import VARIANTS, ResNetVariant
 from backbones.weights.file_content import FileContent, read_content
 from backbones.weights.formats import FORMATS, find_format
-from backbones.weights.model_file import is_ours, read_model
 from backbones.weights.published import fetch_published, is_published_name
 
 
@@ -46,27 +45,27 @@ class BackboneWeights:
         return CAFFE_POOL in self.tensors
 
 
-def read_weights(source: str | Path) -> BackboneWeights:
+def read_weights(source: str | Path | FileContent) -> BackboneWeights:
     """Read a classification model from a run folder, a ``.safetensors`` of ours, or another project's file.
 
     Other projects are told by the names of their tensors: torchvision, timm, detectron2 and MSRA (``R-50.pkl``),
     pytorch_resnet_cifar10 (``.th``). ``.pth``, ``.th`` and ``.pkl`` may be compressed (``.xz``). ``torchvision://NAME``
-    and ``msra://NAME`` name published weights.
+    and ``msra://NAME`` name published weights. What ``read_content`` gave is not read again.
 
     Raises:
         InputError: the file cannot be read, or its parameter names are nobody's that we know.
     """
-    text = str(source)
-    if is_published_name(text):
-        return read_weights(fetch_published(text))
-    path = Path(source)
-    if path.is_dir():
-        path = path / WEIGHTS
-    if path.suffix == ".onnx":
-        raise InputError(f"{path}: is exported already; name the run folder or the weights it was exported from")
-    if path.suffix == ".safetensors" and is_ours(path):
-        return _from_ours(path)
-    return convert(read_content(path), str(path))
+    content = source if isinstance(source, FileContent) else read_source(source)
+    return convert(content, content.origin) if content.metadata is None else _from_ours(content, content.metadata)
+
+
+def read_source(source: str | Path) -> FileContent:
+    """``read_content``, of published networks' names too.
+
+    Raises:
+        InputError: as ``read_content``; or nobody publishes them, or they can't be fetched.
+    """
+    return read_content(fetch_published(str(source)) if is_published_name(str(source)) else source)
 
 
 def convert(content: FileContent, origin: str) -> BackboneWeights:
@@ -96,20 +95,18 @@ def convert(content: FileContent, origin: str) -> BackboneWeights:
     )
 
 
-def _from_ours(path: Path) -> BackboneWeights:
-    tensors, metadata = read_model(path)
-    if metadata["task"] != "classification":
-        raise InputError(
-            f"{path}: holds a model for {metadata['task']}, not a classification network; name a classifier"
-        )
-    backbone = metadata["architecture"]["backbone"]
+def _from_ours(content: FileContent, metadata: ModelMetadata) -> BackboneWeights:
+    if metadata.task != "classification" or metadata.input is None:
+        raise InputError(f"{content.origin}: holds {metadata.called}, not a classification network; name a classifier")
+    backbone = metadata.architecture["backbone"]
     variant = VARIANTS.get(backbone)
+    tensors = content.tensors
     mean = tensors.get("normalize.mean")
     return BackboneWeights(
         {name.removeprefix("network."): tensor for name, tensor in tensors.items() if name.startswith("network.")},
-        str(path),
-        InputConvention.from_dict(metadata["input"]),
-        tuple(metadata["classes"]),
+        content.origin,
+        metadata.input,
+        metadata.classes,
         backbone,
         variant.stride_on if isinstance(variant, ResNetVariant) and variant.block == "bottleneck" else None,
         mean if mean is not None and mean.shape[1:] != (1, 1) else None,

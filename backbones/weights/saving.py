@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from backbones.contract import Backbone
 from backbones.convention import IMAGENET, InputConvention
+from backbones.metadata import ModelMetadata
 from backbones.resnet import CAFFE_POOL
 from backbones.weights.model_file import write_model
 
@@ -42,13 +42,12 @@ def save_weights(
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
     if mean_image is not None:
         tensors["normalize.mean"] = mean_image
-    metadata: dict[str, Any] = {
-        "task": "classification",
-        "architecture": {"backbone": backbone, **({"pool": "caffe"} if f"network.{CAFFE_POOL}" in tensors else {})},
-        "classes": list(classes),
-        "input": convention.to_dict(),
-        "recipe": recipe,
-        "metrics": metrics or {},
-    }
+    metadata = ModelMetadata(
+        task="classification",
+        architecture={"backbone": backbone, **({"pool": "caffe"} if f"network.{CAFFE_POOL}" in tensors else {})},
+        classes=tuple(classes),
+        input=convention,
+        more={"recipe": recipe, "metrics": metrics or {}},
+    )
     write_model(Path(path), tensors, metadata)
     return Path(path)

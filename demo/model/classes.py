@@ -122,9 +122,9 @@ def open_class_finder(source: str, name: str, device: str = "cpu", engine: str |
         if asked(client.finds_objects):
             raise InputError(f"{source}: is a detector; give it by --detector")
         return ServedClassifier(name, client)
-    from deploy.models import open_classifier
+    from deploy.models import open_model
 
-    model = open_classifier(source, engine=engine)
+    model = open_model(source, tasks=("classification",), engine=engine)
     if isinstance(model, ClassifierRuntime):
         return ExportedClassifier(name, model)
     return TrainedClassifier(name, model, device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +9,10 @@ from urllib.parse import urlsplit
 
 from backbones.errors import InputError
 from backbones.running.run_folder import WEIGHTS
+from backbones.weights.model_file import read_metadata
 from deploy.engines.onnx_metadata import read_onnx_metadata
 
 EXPORTED = "model.onnx"
-KEY = "shortcut"
 HOW_TO_MAKE_ONE = (
     "no model in runs/: `make quickstart` trains a small one in minutes; for photographs, `python detection/convert.py "
     "--weights torchvision://maskrcnn_resnet50_fpn --output coco.safetensors` fetches torchvision's weights, and "
@@ -72,17 +71,9 @@ def read_task(path: Path) -> str | None:
     """What a model file is for, by its metadata alone; None where it does not say. Needs no torch."""
     try:
         if path.suffix == ".onnx":
-            task = read_onnx_metadata(path)["task"]
-        else:
-            from safetensors import SafetensorError, safe_open
-
-            try:
-                with safe_open(path, framework="numpy") as file:
-                    task = json.loads(file.metadata()[KEY])["task"]
-            except SafetensorError:
-                return None
-        return str(task)
-    except (InputError, OSError, KeyError, TypeError, ValueError):
+            return read_onnx_metadata(path).task
+        return read_metadata(path).task
+    except InputError:
         return None
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from backbones.errors import InputError
 from backbones.images import Picture
 from demo.model.servers import asked, read_address
 from detection.detections import Detections
 from detection.metrics.thresholds import DEFAULT
-from detection.prediction.running import Predictor
 
 if TYPE_CHECKING:
     from deploy.serving.connection import Client
@@ -43,10 +42,10 @@ class LocalFinder:
 
     Args:
         name: for people.
-        detector: from ``deploy.models.open_detector``.
+        detector: from ``deploy.models.open_model``.
     """
 
-    def __init__(self, name: str, detector: Predictor) -> None:
+    def __init__(self, name: str, detector: Any) -> None:
         self.name, self._detector = name, detector
         self.classes = detector.classes
         stored = detector.settings.score_thresholds
@@ -82,9 +81,9 @@ def open_finder(source: str, name: str, device: str = "cpu", engine: str | None 
         if not asked(client.finds_objects):
             raise InputError(f"{source}: is a classifier; give it by --classifier")
         return ServedFinder(name, client)
-    from deploy.models import open_detector
+    from deploy.models import open_model
 
-    return LocalFinder(name, open_detector(source, device, engine=engine))
+    return LocalFinder(name, open_model(source, tasks=("detection",), device=device, engine=engine))
 
 
 def start_threshold(finder: ObjectFinder) -> float:

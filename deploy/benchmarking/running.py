@@ -47,7 +47,7 @@ class Measured:
             "model": self.subject.path,
             "engine": getattr(session, "engine", self.subject.engine),
             **({"hint": self.subject.hint} if self.subject.hint else {}),
-            "precision": session.metadata.get("precision", "fp32") if session else "fp32",
+            "precision": session.metadata.exported.precision if session else "fp32",
             **self.timing.to_dict(),
             "multiply_adds": self.multiply_adds,
             "memory_mib": asdict(self.memory) if self.memory else None,
@@ -132,7 +132,7 @@ def _count(subjects: Sequence[Subject], size: Size) -> dict[str, float | None]:
 
 
 def _architecture(subject: Subject) -> str:
-    return json.dumps(subject.model.metadata["architecture"], sort_keys=True)
+    return json.dumps(subject.model.metadata.architecture, sort_keys=True)
 
 
 def _turns(

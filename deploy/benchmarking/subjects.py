@@ -12,11 +12,9 @@ import numpy as np
 from backbones.errors import InputError
 from backbones.images import SUFFIXES, Picture, Size, padded_size, read_image, resize
 from deploy.engine_names import SUFFIXES as ENGINES_OF
-from deploy.models import EXPORTED
-from deploy.runtimes import load_runtime
+from deploy.models import TORCH, is_exported, open_model
 from deploy.runtimes.engines import choose_engine
 
-TORCH = "torch"
 Call = Callable[[], object]
 
 
@@ -46,8 +44,8 @@ class Subject:
     @property
     def task(self) -> str:
         """What it does: its batches have the same form as those of others that do the same."""
-        tasks = {"detect_arrays": "detection", "segment_arrays": "segmentation", "logits": "classification"}
-        return next(task for method, task in tasks.items() if hasattr(self.model, method))
+        task: str = self.model.task
+        return task
 
     @property
     def size(self) -> Size:
@@ -88,7 +86,7 @@ def pairs(models: Sequence[str], engines: Sequence[str]) -> list[tuple[str, str]
 
 
 def _engines(model: str, wanted: Sequence[str]) -> list[str]:
-    if Path(model).suffix not in EXPORTED:
+    if not is_exported(model):
         if wanted and TORCH not in wanted:
             raise InputError(f"{model}: a trained model runs in torch; add it to --engine, or export it")
         return [TORCH]
@@ -108,30 +106,7 @@ def open_subject(model: str, engine: str, threads: int | None, hint: str = "late
     Raises:
         InputError: it cannot be read, or the engine is not installed.
     """
-    if engine == TORCH:
-        return Subject(model, engine, _open_trained(model, threads))
-    return Subject(model, engine, load_runtime(model, threads, engine, hint))
-
-
-def _open_trained(model: str, threads: int | None) -> Any:
-    import torch
-
-    from detection.segmentation.commands import is_segmenter
-    from detection.weights import is_detector
-
-    if threads:
-        torch.set_num_threads(threads)
-    if is_segmenter(model):
-        from detection.segmentation.building import load_segmenter
-
-        return load_segmenter(model).eval()
-    if is_detector(model):
-        from detection.building import load_detector
-
-        return load_detector(model).eval()
-    from backbones.classifier import load_classifier
-
-    return load_classifier(model).eval()
+    return Subject(model, engine, open_model(model, engine=engine, threads=threads, hint=hint))
 
 
 def make_images(batch: int, size: Size, folder: str | None) -> Picture:

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from backbones.images import Size, padded_size
-from deploy.benchmarking.subjects import TORCH, Subject, make_images
+from deploy.benchmarking.subjects import Subject, make_images
+from deploy.models import TORCH
 
 LEARNED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 PASSING = ("DequantizeLinear", "QuantizeLinear", "Cast", "Transpose", "Reshape", "Identity")
@@ -25,7 +26,8 @@ def multiply_adds(subject: Subject, size: Size) -> float | None:
     if subject.engine == TORCH:
         return _of_module(subject, size)
     path = Path(subject.path)
-    engine = getattr(subject.model, "metadata", {}).get("engine")
+    exported = subject.model.metadata.exported
+    engine = exported.engine if exported else None
     file = path.with_name(engine["onnx"]) if engine else path  # a plan names the file that it was built from
     multiple = 1 if subject.task == "classification" else subject.model.settings.input.multiple
     return of_graph(file, padded_size(size, multiple)) if file.is_file() else None

@@ -22,7 +22,8 @@ from deploy.bulk.cluster import check_installed, ray_running
 from deploy.bulk.options import BulkOptions
 from deploy.bulk.parts import Done, PartFolder
 from deploy.bulk.rows import Row, plain_thresholds, shown_name
-from deploy.bulk.worker import Work, Worker, open_detector
+from deploy.bulk.worker import Work, Worker
+from deploy.models import open_model
 from deploy.runtimes.detector import DetectorRuntime
 from detection.metrics.thresholds import thresholds_by_class, warn_of_limit
 from detection.prediction.sources import Source, find_sources
@@ -89,7 +90,9 @@ def _pictures(options: BulkOptions, output: Path) -> tuple[list[Source], list[In
 
 def _plan(options: BulkOptions) -> tuple[Work, dict[str, Any]]:
     """How pictures are looked at, and what of that their rows depend on."""
-    detector = open_detector(options.model, options.engine, options.threads)
+    detector = open_model(
+        options.model, tasks=("detection",), engine=options.engine, threads=options.threads, hint="throughput"
+    )
     warn_of_limit(detector.settings, options.threshold)
     thresholds = thresholds_by_class(detector.settings, options.threshold, options.classes)
     model = os.path.abspath(options.model)

@@ -6,8 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -15,13 +14,7 @@ from backbones.errors import InputError
 from backbones.images import Picture, Size, read_image
 from backbones.protocols.reading import map_ahead
 from deploy.bulk.rows import Row, chosen, failed_row, found_row, shown_name
-from deploy.models import EXPORTED
-from deploy.models import open_detector as open_trained
-from deploy.runtimes import load_runtime
-from deploy.runtimes.detector import DetectorRuntime
-
-if TYPE_CHECKING:
-    from detection.detector import Detector
+from deploy.models import open_model
 
 READERS = 1
 """Threads beside the model's own that decode pictures."""
@@ -48,25 +41,6 @@ class Work:
     batch_size: int
 
 
-def open_detector(model: str, engine: str | None, threads: int) -> DetectorRuntime | Detector:
-    """The model in its engine; trained ones in torch.
-
-    Raises:
-        InputError: it cannot be read, is no detector, or does not run in that engine.
-    """
-    if Path(model).suffix not in EXPORTED:
-        if engine not in (None, "torch"):
-            raise InputError(f"{model}: a trained model runs in torch; export it for {engine}")
-        import torch
-
-        torch.set_num_threads(threads)
-        return open_trained(model)
-    runtime = load_runtime(model, threads, engine, hint="throughput")
-    if not isinstance(runtime, DetectorRuntime):
-        raise InputError(f"{model}: is no detector; bulk prediction detects objects")
-    return runtime
-
-
 class Worker:
     """Rows of pictures, by a model that is loaded once.
 
@@ -76,7 +50,9 @@ class Worker:
 
     def __init__(self, work: Work) -> None:
         self._work = work
-        self._detector = open_detector(work.model, work.engine, work.threads)
+        self._detector = open_model(
+            work.model, tasks=("detection",), engine=work.engine, threads=work.threads, hint="throughput"
+        )
 
     def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """A block of Ray Data with names -> blocks of rows, both as JSON texts (a name may be no text)."""

@@ -10,10 +10,12 @@ import logging
 import time
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from backbones.errors import InputError
+from backbones.metadata import ModelMetadata
 from backbones.running.atomic_write import atomic_path, write_json
 from backbones.running.command_line import as_plain_values
 from deploy.engines.binding import RTX, TITLES, import_trt
@@ -68,17 +70,19 @@ def build_plan(
     )  # fmt: skip
     with atomic_path(plan_path) as partial:
         partial.write_bytes(plan)
-    about = {**metadata, "sha256": sha256_of(plan_path), "engine": record.to_dict()}
-    write_json(sidecar_of(plan_path), about)
+    assert metadata.exported is not None
+    exported = replace(metadata.exported, engine=record.to_dict())
+    about = replace(metadata, sha256=sha256_of(plan_path), exported=exported)
+    write_json(sidecar_of(plan_path), about.to_dict())
     logger.info("%s: %.1f MB, %d profiles, built in %.0f s", plan_path, len(plan) / 1e6, len(used), record.seconds)
     return plan_path
 
 
-def check_flavour(onnx_path: Path, metadata: dict[str, Any]) -> None:
+def check_flavour(onnx_path: Path, metadata: ModelMetadata) -> None:
     """Raises:
     InputError: the file is a detector with operators whose results have no fixed shape.
     """
-    if metadata["task"] == "detection" and metadata["flavour"] == "ops":
+    if metadata.exported and metadata.exported.flavour == "ops" and metadata.task == "detection":
         raise InputError(
             f"{onnx_path}: is of the flavour ops, and TensorRT engines are built from the portable one: "
             "python deploy/export.py --model RUN --flavour portable"
@@ -96,7 +100,7 @@ def _check_gpu(trt: Any, gpu: Gpu | None, options: BuildOptions) -> None:
 
 
 def _build(
-    trt: Any, onnx_path: Path, metadata: dict[str, Any], options: BuildOptions, profiles: Sequence[Profile] | None
+    trt: Any, onnx_path: Path, metadata: ModelMetadata, options: BuildOptions, profiles: Sequence[Profile] | None
 ) -> tuple[bytes, tuple[Profile, ...]]:
     """The engine's bytes, and the profiles it has."""
     log = library_log(trt)

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from backbones.errors import InputError
-from deploy.metadata import KEY, read_metadata
+from backbones.metadata import KEY, ModelMetadata, read_exported
 
 _PROPERTIES, _KEY, _VALUE = 14, 1, 2
 _VARINT, _EIGHT_BYTES, _DELIMITED, _FOUR_BYTES = 0, 1, 2, 5
 _MOST_BYTES = 16 * 2**20
 
 
-def read_onnx_metadata(path: Path) -> dict[str, Any]:
+def read_onnx_metadata(path: Path) -> ModelMetadata:
     """What ``deploy/export.py`` wrote into the file.
 
     Raises:
@@ -29,7 +29,7 @@ def read_onnx_metadata(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as stream:
             found = dict(_pair(stream, length) for length in _fields(stream, path.stat().st_size, _PROPERTIES))
-        return read_metadata(found.get(KEY), path)
+        return read_exported(found.get(KEY), path)
     except InputError:
         raise
     except (ValueError, EOFError) as error:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from backbones.errors import InputError
+from backbones.metadata import ModelMetadata, read_exported
 from deploy.engines.binding import RTX, TITLES
 from deploy.engines.profiles import Profile
-from deploy.metadata import read_metadata
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,8 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def read_plan_metadata(path: Path) -> tuple[dict[str, Any], EngineRecord]:
-    """The metadata of an exported model, and how its engine was built.
+def read_plan(path: Path) -> tuple[bytes, ModelMetadata, EngineRecord]:
+    """An engine's bytes, the metadata of the exported model, and how it was built.
 
     Raises:
         InputError: the plan or its sidecar is missing or damaged, they do not belong together, or a newer version
@@ -93,17 +93,20 @@ def read_plan_metadata(path: Path) -> tuple[dict[str, Any], EngineRecord]:
         if not file.is_file():
             raise InputError(f"{file}: no such file; deploy/export.py writes a .plan together with its .plan.json")
     try:
-        metadata = read_metadata(sidecar.read_text(encoding="utf-8"), sidecar)
-        record = EngineRecord.from_dict(metadata["engine"])
-        checksum = metadata["sha256"]
-    except InputError:
-        raise
+        text = sidecar.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{sidecar}: cannot be read ({error}); build it again") from error
+    metadata = read_exported(text, sidecar)
+    try:
+        assert metadata.exported is not None
+        record = EngineRecord.from_dict(metadata.exported.engine or {})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
         raise InputError(f"{sidecar}: does not describe an engine ({reason}); build it again") from error
-    if sha256_of(path) != checksum:
+    plan = path.read_bytes()
+    if hashlib.sha256(plan).hexdigest() != metadata.sha256:
         raise InputError(f"{path}: is not the file that {sidecar.name} describes, or cut short; {_again(record)}")
-    return metadata, record
+    return plan, metadata, record
 
 
 def weights_of(path: Path, record: EngineRecord) -> Path:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from backbones.errors import InputError
+from backbones.metadata import ModelMetadata
+from detection.settings import InputSettings
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
@@ -97,7 +99,7 @@ def largest_part(profiles: Sequence[Profile], shapes: Shapes) -> int:
 
 
 def profiles_for(
-    inputs: Shapes, metadata: Mapping[str, Any], scales: Sequence[int] = (), max_batch: int = 8, usual_batch: int = 1
+    inputs: Shapes, metadata: ModelMetadata, scales: Sequence[int] = (), max_batch: int = 8, usual_batch: int = 1
 ) -> tuple[Profile, ...]:
     """One profile for each scale of pictures that a model is used at.
 
@@ -114,7 +116,7 @@ def profiles_for(
     """
     if not 1 <= usual_batch <= max_batch:
         raise InputError(f"--usual-batch {usual_batch} and --max-batch {max_batch}: needs 1 <= usual <= max")
-    if "views" in metadata:
+    if metadata.exported and metadata.exported.views:
         return (_every_view(inputs, metadata, (1, usual_batch, max_batch)),)
     height, width = inputs["images"][1:3]
     if height > 0 and width > 0:
@@ -122,7 +124,7 @@ def profiles_for(
     else:
         sides = [(f"s{scale}", *ranges) for scale, *ranges in _side_ranges(metadata, scales)]
     built = []
-    if metadata["task"] == "classification" and sides[0][0] != "fixed":
+    if metadata.task == "classification" and sides[0][0] != "fixed":
         sides.append(_one_long_picture(sides[-1], max_batch))
     for name, *ranges in sides:
         batches = (1, 1, 1) if name == "long" else (1, usual_batch, max_batch)
@@ -134,9 +136,9 @@ def profiles_for(
     return tuple(built)
 
 
-def _every_view(inputs: Shapes, metadata: Mapping[str, Any], batches: tuple[int, int, int]) -> Profile:
+def _every_view(inputs: Shapes, metadata: ModelMetadata, batches: tuple[int, int, int]) -> Profile:
     """One profile for a detector that takes each picture at several sizes: every input ranges around its own side."""
-    own = metadata["architecture"]["input"]["shorter"]
+    own = InputSettings.of(metadata).shorter
     filled: tuple[dict[str, Shape], ...] = ({}, {}, {})
     for key, shape in inputs.items():
         kind, _, side = key.partition("_")
@@ -146,18 +148,18 @@ def _every_view(inputs: Shapes, metadata: Mapping[str, Any], batches: tuple[int,
     return Profile("views", *filled)
 
 
-def _side_ranges(metadata: Mapping[str, Any], scales: Sequence[int]) -> list[tuple[Any, ...]]:
+def _side_ranges(metadata: ModelMetadata, scales: Sequence[int]) -> list[tuple[Any, ...]]:
     """(scale, smallest, usual, largest) heights and widths. Either side may be the longer one."""
-    if metadata["task"] == "classification":
-        size = metadata["input"].get("size")
+    if metadata.task == "classification":
+        size = metadata.input.size if metadata.input else None
         own = min(size) if size else _OWN_CLASSIFICATION
         chosen = scales or _scales_around(own, CLASSIFICATION_SCALES, _OWN_CLASSIFICATION)
         multiple, smallest, ratio = 1, max(own // 7, 1), float(LONGEST_RATIO)  # a 32nd of 224 is 7
     else:
-        sides = metadata["architecture"]["input"]
-        own, multiple = sides["shorter"], sides["multiple"]
+        sides = InputSettings.of(metadata)
+        own, multiple = sides.shorter, sides.multiple
         chosen = scales or _scales_around(own, DETECTION_SCALES, _OWN_DETECTION)
-        smallest, ratio = multiple, sides["longer"] / own
+        smallest, ratio = multiple, sides.longer / own
     if min(chosen) < smallest:
         raise InputError(
             f"--profile-scales {min(chosen)}: too small for this model, which sees at least {smallest} pixels"

@@ -42,5 +42,6 @@ def load_runtime(
 
 def runtime_of(session: Session) -> Runtime:
     """The model that a session's metadata says it is."""
-    kind = ViewsRuntime if "views" in session.metadata else _RUNTIMES[session.metadata["task"]]
-    return kind(session, session.metadata)
+    metadata = session.metadata
+    kind = ViewsRuntime if metadata.exported and metadata.exported.views else _RUNTIMES[metadata.task]
+    return kind(session, metadata)

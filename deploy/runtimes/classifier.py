@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backbones.convention import InputConvention
 from backbones.framing import frame_for_classifier
 from backbones.images import Picture, read_image
+from backbones.metadata import ModelMetadata
 from deploy.runtimes.session import Session
 
 
@@ -22,11 +22,14 @@ class ClassifierRuntime:
         metadata: from the export.
     """
 
-    def __init__(self, session: Session, metadata: dict[str, Any]) -> None:
+    task = "classification"
+
+    def __init__(self, session: Session, metadata: ModelMetadata) -> None:
         self.session = session
         self.metadata = metadata
-        self.convention = InputConvention.from_dict(metadata["input"])
-        self.classes: tuple[str, ...] = tuple(metadata["classes"])
+        assert metadata.input is not None
+        self.convention = metadata.input
+        self.classes = metadata.classes
 
     def predict(self, images: Sequence[Any], batch_size: int = 8) -> NDArray[np.float32]:
         """Probabilities [N, K] for pictures of any size (paths, bytes, Pillow images or uint8 arrays).

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backbones.images import Picture
+from backbones.metadata import ModelMetadata
 from deploy.runtimes.session import Session
 from detection.detections import Detections
 from detection.framing import FoundArrays, predict_in_order, predict_pictures
@@ -26,11 +27,13 @@ class DetectorRuntime:
         metadata: from the export.
     """
 
-    def __init__(self, session: Session, metadata: dict[str, Any]) -> None:
+    task = "detection"
+
+    def __init__(self, session: Session, metadata: ModelMetadata) -> None:
         self.session = session
         self.metadata = metadata
-        self.settings = DetectorSettings.from_dict(metadata["architecture"])
-        self.classes: tuple[str, ...] = tuple(metadata["classes"])
+        self.settings = DetectorSettings.from_dict(metadata.architecture)
+        self.classes = metadata.classes
 
     def predict(self, images: Sequence[Any], batch_size: int = 8) -> list[Detections]:
         """Detect in pictures.

@@ -12,7 +12,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from backbones.errors import InputError
-from deploy.metadata import KEY, read_metadata
+from backbones.metadata import KEY, ModelMetadata, read_exported
 from deploy.runtimes.session import shapes_of
 
 
@@ -43,7 +43,7 @@ class OnnxSession:
         if self._session.get_providers()[0].startswith("CUDA"):
             self.engine = f"{self.engine} (CUDA)"
         text = self._session.get_modelmeta().custom_metadata_map.get(KEY)
-        self.metadata: dict[str, Any] = read_metadata(text, path)
+        self.metadata: ModelMetadata = read_exported(text, path)
         self.outputs = [output.name for output in self._session.get_outputs()]
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import openvino
 from numpy.typing import NDArray
 
 from backbones.errors import InputError
-from deploy.metadata import KEY, read_metadata
+from backbones.metadata import KEY, ModelMetadata, read_exported
 from deploy.runtimes.session import shapes_of
 
 
@@ -50,7 +50,7 @@ class OpenVinoSession:
             model = core.read_model(path)
         except Exception as error:  # OpenVINO raises plain RuntimeErrors of many lines
             raise InputError(f"{path}: OpenVINO cannot read it ({first_line(error)})") from error
-        self.metadata: dict[str, Any] = read_metadata(_metadata(model), path)
+        self.metadata: ModelMetadata = read_exported(_metadata(model), path)
         settings: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": "f32",  # the types in the file hold; without it bf16 takes over where it can
             "PERFORMANCE_HINT": hint.upper(),
@@ -61,7 +61,9 @@ class OpenVinoSession:
             self._compiled = core.compile_model(model, "CPU", settings)
         except Exception as error:
             raise InputError(f"{path}: OpenVINO cannot compile it ({first_line(error)})") from error
-        self.outputs = [_name(output, self.metadata["outputs"]) for output in self._compiled.outputs]
+        assert self.metadata.exported is not None
+        ours = self.metadata.exported.outputs
+        self.outputs = [_name(output, ours) for output in self._compiled.outputs]
         self._streams = 1 if hint == "latency" else int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         self._requests = threading.local()
         self._shapes = {value.get_any_name(): value.get_partial_shape() for value in self._compiled.inputs}
@@ -102,7 +104,7 @@ class OpenVinoSession:
         return own[:count]
 
 
-def _name(output: Any, ours: list[str]) -> str:
+def _name(output: Any, ours: Sequence[str]) -> str:
     """An output may bear the names of several tensors; one of them is ours."""
     names: set[str] = output.get_names()
     return next((name for name in ours if name in names), output.get_any_name())

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backbones.images import Picture
+from backbones.metadata import ModelMetadata
 from deploy.runtimes.session import Session
 from detection.segmentation.framing import segment_pictures
 from detection.segmentation.maps import SegmentationMap
@@ -23,11 +24,13 @@ class SegmenterRuntime:
         metadata: from the export.
     """
 
-    def __init__(self, session: Session, metadata: dict[str, Any]) -> None:
+    task = "segmentation"
+
+    def __init__(self, session: Session, metadata: ModelMetadata) -> None:
         self.session = session
         self.metadata = metadata
-        self.settings = SegmenterSettings.from_dict(metadata["architecture"])
-        self.classes: tuple[str, ...] = tuple(metadata["classes"])
+        self.settings = SegmenterSettings.from_dict(metadata.architecture)
+        self.classes = metadata.classes
 
     def predict(self, images: Sequence[Any], batch_size: int = 8) -> list[SegmentationMap]:
         """Label the pixels of pictures (paths, bytes, Pillow images or uint8 arrays, of any size).

@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from backbones.metadata import ModelMetadata
+
 
 class Session(Protocol):
     """A loaded engine: named arrays in, named arrays out. Threads may share it.
@@ -21,7 +23,7 @@ class Session(Protocol):
     def engine(self) -> str: ...
 
     @property
-    def metadata(self) -> dict[str, Any]: ...
+    def metadata(self) -> ModelMetadata: ...
 
     @property
     def outputs(self) -> list[str]: ...

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from backbones.errors import InputError
 from deploy.engines.binding import TITLES, import_trt
 from deploy.engines.device_memory import CudaMemory, DeviceMemory
-from deploy.engines.plan_metadata import check_plan, read_plan_metadata, weights_of
+from deploy.engines.plan_metadata import check_plan, read_plan, weights_of
 from deploy.engines.runner import EngineRunner
 
 
@@ -29,13 +29,13 @@ class TensorRTSession:
     """
 
     def __init__(self, path: Path, trt: Any = None, memory: DeviceMemory | None = None) -> None:
-        self.metadata, record = read_plan_metadata(path)
+        plan, self.metadata, record = read_plan(path)
         weights = weights_of(path, record) if record.strip_weights else None
         trt = trt or import_trt(record.library)
         memory = memory or CudaMemory()
         check_plan(path, record, trt.__version__, memory.gpu)
         try:
-            self.runner = EngineRunner(trt, path.read_bytes(), memory)
+            self.runner = EngineRunner(trt, plan, memory)
             if weights is not None:
                 self.runner.refit(weights)
         except InputError as error:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backbones.images import Picture
+from backbones.metadata import ModelMetadata
 from deploy.runtimes.detector import DetectorRuntime
 from deploy.runtimes.session import Session
 from detection.detections import Detections
@@ -29,9 +30,10 @@ class ViewsRuntime(DetectorRuntime):
         metadata: from the export.
     """
 
-    def __init__(self, session: Session, metadata: dict[str, Any]) -> None:
+    def __init__(self, session: Session, metadata: ModelMetadata) -> None:
         super().__init__(session, metadata)
-        values = metadata["views"]
+        assert metadata.exported is not None and metadata.exported.views is not None
+        values = metadata.exported.views
         self.views = ViewSettings(tuple(values["maxout"]), tuple(values["scales"]), values["flip"])
         self.sides = self.views.sides(self.settings.input.shorter)
 

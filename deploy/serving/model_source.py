@@ -69,10 +69,10 @@ def _metadata(path: Path) -> dict[str, Any]:
     if path.suffix == ".onnx":
         from deploy.runtimes import load_runtime
 
-        return load_runtime(path).metadata
-    from deploy.engines.plan_metadata import read_plan_metadata
+        return load_runtime(path).metadata.to_dict()
+    from deploy.engines.plan_metadata import read_plan
 
-    metadata, record = read_plan_metadata(path)  # the plan itself loads only on its own GPU
+    _, metadata, record = read_plan(path)  # the plan itself loads only on its own GPU
     if record.strip_weights:
         raise InputError(f"{path}: was built without weights, which no server puts back; build it with them")
-    return metadata
+    return metadata.to_dict()

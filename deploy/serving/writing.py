@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backbones.errors import InputError
+from backbones.metadata import ModelMetadata
 from backbones.running.atomic_write import PARTIAL
 from backbones.running.progress import start_logging
 from deploy.engines.building import check_flavour
@@ -43,7 +44,7 @@ def write(options: RepositoryOptions) -> Path:
     if options.plans == "tensorrt":
         for source in sources:
             if source.path.suffix == ".onnx":
-                check_flavour(source.path, source.metadata)
+                check_flavour(source.path, ModelMetadata.from_dict(source.metadata, source.path))
     service = replace(service_of(options), native=options.plans != "python")
     write_repository(sources, target, service, options.version)
     for source in sources:

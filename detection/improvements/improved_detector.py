@@ -57,6 +57,8 @@ class ImprovedDetector:
         InputError: the detectors know different classes.
     """
 
+    task = "detection"
+
     def __init__(self, detectors: Sequence[Detector], views: ViewSettings) -> None:
         first = detectors[0]
         for other in detectors[1:]:

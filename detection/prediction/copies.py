@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from PIL import Image
 from backbones.errors import InputError
 from backbones.images import Picture
 from backbones.running.atomic_write import atomic_path
-from detection.detections import Detections
 from detection.drawing import draw_detections
 from detection.prediction.sources import Source
 
@@ -32,21 +31,23 @@ class Copies:
         classes: names by label.
         format: ``png`` or ``jpg``; videos become MP4.
         enlarge: how many times larger than the originals they are.
+        drawn: the function that draws what is found on a copy.
     """
 
     folder: Path
     classes: Sequence[str]
     format: str = "png"
     enlarge: int = 1
+    drawn: Callable[..., Picture] = draw_detections
 
     def path(self, source: Source) -> Path:
         """Where a file's copy goes."""
         suffix = ".mp4" if source.is_video else f".{self.format}"
         return self.folder / source.stem.with_name(source.stem.name + suffix)
 
-    def draw(self, picture: Picture, found: Detections) -> Picture:
+    def draw(self, picture: Picture, found: Any) -> Picture:
         """A copy with what was found on it."""
-        return draw_detections(picture, found, self.classes, enlarge=self.enlarge)
+        return self.drawn(picture, found, self.classes, enlarge=self.enlarge)
 
     def save(self, source: Source, drawn: Picture) -> None:
         """Write a picture's copy."""

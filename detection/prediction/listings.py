@@ -46,9 +46,9 @@ class View:
 
 
 class Listing(Protocol):
-    """A file that lists detections."""
+    """A file that lists what is found."""
 
-    def add(self, view: View, found: Detections) -> None: ...
+    def add(self, view: View, found: Any) -> None: ...
 
     def finish(self) -> None: ...
 
@@ -84,9 +84,7 @@ def open_listings(kinds: Sequence[str], folder: Path, labelling: Labelling) -> I
     with ExitStack() as files:
 
         def text(name: str) -> TextIO:
-            partial = files.enter_context(atomic_path(folder / name))
-            # names of files may be no text; a listing always is
-            return files.enter_context(partial.open("w", encoding="utf-8", errors="backslashreplace", newline=""))
+            return files.enter_context(growing_text(folder / name))
 
         listings: list[Listing] = []
         if "json" in kinds:
@@ -103,7 +101,15 @@ def open_listings(kinds: Sequence[str], folder: Path, labelling: Labelling) -> I
             listing.finish()
 
 
-class _Items:
+@contextmanager
+def growing_text(path: Path) -> Iterator[TextIO]:
+    """A text file to write to, under another name until the block is left."""
+    # names of files may be no text; a listing always is
+    with atomic_path(path) as partial, partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as f:
+        yield f
+
+
+class JsonItems:
     """A JSON list in a file, an item to a line."""
 
     def __init__(self, stream: TextIO, head: str, tail: str) -> None:
@@ -123,7 +129,7 @@ class _Json:
 
     def __init__(self, stream: TextIO, labelling: Labelling) -> None:
         self._classes = labelling.classes
-        self._items = _Items(stream, f'{{"classes": {json.dumps(list(self._classes))},\n"pictures": [', "]}")
+        self._items = JsonItems(stream, f'{{"classes": {json.dumps(list(self._classes))},\n"pictures": [', "]}")
 
     def add(self, view: View, found: Detections) -> None:
         height, width = view.size
@@ -139,12 +145,12 @@ class _Coco:
 
     def __init__(self, results: TextIO, images: TextIO | None, labelling: Labelling) -> None:
         self._labelling = labelling
-        self._results = _Items(results, "[", "]")
+        self._results = JsonItems(results, "[", "]")
         categories = [
             {"id": number, "name": name} for number, name in zip(labelling.category_ids, labelling.classes, strict=True)
         ]
         head = f'{{"categories": {json.dumps(categories)},\n"images": ['
-        self._images = _Items(images, head, "]}") if images else None
+        self._images = JsonItems(images, head, "]}") if images else None
         self._count = 0
 
     def add(self, view: View, found: Detections) -> None:

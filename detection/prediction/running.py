@@ -16,26 +16,21 @@ from backbones.errors import InputError
 from backbones.images import Picture, read_image
 from backbones.protocols.reading import map_ahead
 from backbones.running.atomic_write import atomic_path
-from detection.detections import Detections
 from detection.prediction.copies import Copies
 from detection.prediction.listings import Listing, View
 from detection.prediction.sources import Source
 from detection.prediction.video import Frame, Sampling, Video, VideoWriter
-from detection.settings import DetectorSettings
 
 NO_PICTURE: Picture = np.zeros((0, 0, 3), np.uint8)
 
 
 class Predictor(Protocol):
-    """A trained detector or a runtime."""
+    """A detector or a segmenter, trained or exported."""
 
     @property
     def classes(self) -> tuple[str, ...]: ...
 
-    @property
-    def settings(self) -> DetectorSettings: ...
-
-    def predict_each(self, images: Any, batch_size: int = 8) -> Iterator[tuple[int, Detections]]: ...
+    def predict_each(self, images: Any, batch_size: int = 8) -> Iterator[tuple[int, Any]]: ...
 
 
 @dataclass(frozen=True)
@@ -43,14 +38,14 @@ class Settings:
     """How files are looked at.
 
     Attributes:
-        thresholds: the least score of each class.
+        thresholds: the least score of each class; None where every pixel has one, and nothing is left out.
         max_detections: at most so many of each picture; None for as many as the model gives.
         batch_size: pictures at once.
         workers: threads that read, and as many that draw.
         sampling: which frames of videos.
     """
 
-    thresholds: Sequence[float]
+    thresholds: Sequence[float] | None
     max_detections: int | None = None
     batch_size: int = 8
     workers: int = 2
@@ -62,13 +57,14 @@ class Outcome:
     """What a run has done so far.
 
     Attributes:
-        pictures, frames, objects: how many.
+        pictures, frames: how many.
+        objects: and how many in them; None where none are looked for.
         faults: what could not be read, or only in part.
     """
 
     pictures: int = 0
     frames: int = 0
-    objects: int = 0
+    objects: int | None = 0
     faults: list[InputError] = field(default_factory=list)
 
     @property
@@ -79,7 +75,8 @@ class Outcome:
     def __str__(self) -> str:
         looked = [f"{self.pictures} pictures"] if self.pictures or not self.frames else []
         looked += [f"{self.frames} frames"] if self.frames else []
-        return f"{self.objects} objects in {' and '.join(looked)}"
+        found = f"{self.objects} objects in " if self.objects is not None else ""
+        return found + " and ".join(looked)
 
 
 class _Looked(NamedTuple):
@@ -88,7 +85,7 @@ class _Looked(NamedTuple):
     place: int
     view: View
     picture: Picture
-    found: Detections
+    found: Any
 
 
 @dataclass(frozen=True)
@@ -96,7 +93,7 @@ class Prediction:
     """A run over files.
 
     Attributes:
-        detector: any.
+        model: any.
         settings: how.
         copies: how to draw, or None.
         listings: what detections are added to.
@@ -105,7 +102,7 @@ class Prediction:
         outcome: what has been done.
     """
 
-    detector: Predictor
+    model: Predictor
     settings: Settings
     copies: Copies | None
     listings: Sequence[Listing]
@@ -114,7 +111,7 @@ class Prediction:
     outcome: Outcome = field(default_factory=Outcome)
 
     def run(self, sources: Sequence[Source]) -> None:
-        """Detect in all pictures, then in each video, and add what is found in this order."""
+        """Look at all pictures, then at each video, and add what is found in this order."""
         self._look_at_pictures([source for source in sources if not source.is_video])
         for source in sources:
             if source.is_video and not self.interrupted():
@@ -180,9 +177,10 @@ class Prediction:
                 waiting[place] = item
                 yield item[1]
 
-        for place, found in self.detector.predict_each(pictures(), self.settings.batch_size):
-            kept = found.above(self.settings.thresholds)[: self.settings.max_detections]
-            yield _Looked(place, *waiting.pop(place), kept)
+        for place, found in self.model.predict_each(pictures(), self.settings.batch_size):
+            if self.settings.thresholds is not None:
+                found = found.above(self.settings.thresholds)[: self.settings.max_detections]
+            yield _Looked(place, *waiting.pop(place), found)
 
     def _draw(self, looked: _Looked) -> _Looked:
         if self.copies is None:
@@ -198,7 +196,8 @@ class Prediction:
     def _add(self, looked: _Looked) -> None:
         for listing in self.listings:
             listing.add(looked.view, looked.found)
-        self.outcome.objects += len(looked.found)
+        if self.outcome.objects is not None:
+            self.outcome.objects += len(looked.found)
         if looked.view.source.is_video:
             self.outcome.frames += 1
         else:

@@ -14,11 +14,12 @@ from backbones.batch_norm import freeze_batch_norm
 from backbones.building import build_backbone
 from backbones.dilation import dilate
 from backbones.errors import InputError
+from backbones.metadata import ModelMetadata
 from backbones.normalization import Normalize
-from backbones.running.run_folder import WEIGHTS
-from backbones.weights.file_content import read_content
+from backbones.weights.file_content import FileContent
 from backbones.weights.loading import load_weights, read_weights
-from backbones.weights.model_file import is_ours, read_model, write_model
+from backbones.weights.model_file import write_model
+from backbones.weights.reading import read_source
 from detection.building import load_exactly
 from detection.segmentation.fcn import FCNHead
 from detection.segmentation.segmenter import Segmenter
@@ -26,7 +27,6 @@ from detection.segmentation.settings import SegmenterSettings
 from detection.segmentation.torchvision_fcn import convert_torchvision
 
 logger = logging.getLogger("shortcut")
-TASK = "segmentation"
 
 
 def build_segmenter(settings: SegmenterSettings, weights: str | Path | None = None) -> Segmenter:
@@ -66,38 +66,46 @@ def save_segmenter(segmenter: Segmenter, path: Path, **metadata: Any) -> None:
         path: ``.safetensors``.
         **metadata: plain values that travel along (recipe, metrics).
     """
-    about = {"task": TASK, "architecture": segmenter.settings.to_dict(), **metadata}
-    write_model(path, segmenter.state_dict(), {**about, "classes": list(segmenter.classes)})
+    write_model(path, segmenter.state_dict(), describe(segmenter).with_more(**metadata))
+
+
+def describe(segmenter: Segmenter) -> ModelMetadata:
+    """What a file says of a segmenter."""
+    return ModelMetadata(task="segmentation", architecture=segmenter.settings.to_dict(), classes=segmenter.classes)
 
 
 def load_segmenter(source: str | Path, device: str = "cpu") -> Segmenter:
     """A trained segmenter, ready to predict.
 
     Args:
-        source: a run folder, a ``.safetensors`` file, or torchvision's state dict of ``fcn_resnet50`` or
-            ``fcn_resnet101`` (``.pth``, also ``.pth.xz``); its auxiliary head is left out.
+        source: a run folder, a ``.safetensors`` file, a run's ``last.pt``, or torchvision's state dict of
+            ``fcn_resnet50`` or ``fcn_resnet101`` (``.pth``, also ``.pth.xz``); its auxiliary head is left out.
         device: where it shall run.
 
     Raises:
         InputError: the file is missing, damaged, or holds something else.
     """
-    path = Path(source) / WEIGHTS if Path(source).is_dir() else Path(source)
-    settings, tensors = _read(path)
+    return segmenter_of(read_source(source)).to(device)
+
+
+def segmenter_of(content: FileContent) -> Segmenter:
+    """The segmenter that a file holds; errors as for ``load_segmenter``."""
+    settings, tensors = _in_our_terms(content)
     segmenter = build_segmenter(settings)
-    load_exactly(segmenter, tensors, str(path))
-    return segmenter.to(device).eval()
+    load_exactly(segmenter, tensors, content.origin)
+    return segmenter.eval()
 
 
-def _read(path: Path) -> tuple[SegmenterSettings, dict[str, Tensor]]:
-    """Our own file, or torchvision's in our terms."""
-    if path.suffix != ".safetensors" or not is_ours(path):
-        converted = convert_torchvision(read_content(path).tensors, str(path))
+def _in_our_terms(content: FileContent) -> tuple[SegmenterSettings, dict[str, Tensor]]:
+    metadata = content.metadata
+    if metadata is None:
+        converted = convert_torchvision(content.tensors, content.origin)
         if converted.unread:
             logger.info(
-                "%s: left out: %d tensors of the auxiliary head, which only training uses", path, converted.unread
-            )
+                "%s: left out: %d tensors of the auxiliary head, which only training uses", content.origin,
+                converted.unread,
+            )  # fmt: skip
         return converted.settings, converted.tensors
-    tensors, metadata = read_model(path)
-    if metadata["task"] != TASK:
-        raise InputError(f"{path}: holds a model for {metadata['task']}, not a segmenter; --head fcn trains one")
-    return SegmenterSettings.from_dict(metadata["architecture"]), tensors
+    if metadata.task != "segmentation":
+        raise InputError(f"{content.origin}: holds {metadata.called}, not a segmenter; --head fcn trains one")
+    return SegmenterSettings.from_dict(metadata.architecture), content.tensors

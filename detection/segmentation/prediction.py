@@ -1,86 +1,79 @@
-"""Pictures in, label images and coloured copies out."""
+"""Labelled pixels as files: label images, and a listing of what covers how much, written as they come."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TextIO
 
 import numpy as np
-from PIL import Image
 
-from backbones.errors import InputError
-from backbones.images import Labels, Picture, read_image
-from backbones.running.atomic_write import atomic_path, write_json
+from backbones.images import Labels, Picture, resize, resize_nearest
+from detection.prediction.listings import JsonItems, Listing, View, growing_text
 from detection.segmentation.drawing import draw_labels, save_labels
 from detection.segmentation.maps import SegmentationMap
 
 
-class SegmentingPredictor(Protocol):
-    """A trained segmenter or a runtime."""
-
-    @property
-    def classes(self) -> tuple[str, ...]: ...
-
-    def predict_each(self, images: Any, batch_size: int = 8) -> Iterator[tuple[int, SegmentationMap]]: ...
+def draw_map(picture: Picture, found: SegmentationMap, classes: Sequence[str], enlarge: int = 1) -> Picture:
+    """A copy of the picture, so many times larger, with its pixels in their classes' colours."""
+    size = (picture.shape[0] * enlarge, picture.shape[1] * enlarge)
+    return draw_labels(resize(picture, size), resize_nearest(found.labels, size), classes)
 
 
-def predict_segmentation_files(
-    segmenter: SegmentingPredictor,
-    files: Mapping[Path, Path],
-    output: Path,
-    batch_size: int = 8,
-    advance: Callable[[], None] = lambda: None,
-) -> list[InputError]:
-    """Label the pixels of files.
-
-    Writes for each a label image with VOC's palette, ``labels/NAME.png``, and a coloured copy, ``NAME.png``; and
-    ``segmentation.json`` with the share of the pixels that each class has.
-
-    Args:
-        segmenter: any.
-        files: pictures, and what their results are called: a path without ending, relative to ``output``.
-        output: the folder to write to.
-        batch_size: pictures at once.
-        advance: called after each picture.
-
-    Returns:
-        Why pictures could not be read; the others are done.
-    """
-    faulty: list[InputError] = []
-    waiting: dict[int, tuple[Path, Picture]] = {}
-    entries: dict[Path, dict[str, Any]] = {}
-    for place, found in segmenter.predict_each(_readable(files, waiting, faulty), batch_size):
-        path, picture = waiting.pop(place)
-        name = files[path].with_name(f"{files[path].name}.png")
-        save_labels(output / "labels" / name, found.labels)
-        with atomic_path(output / name) as partial:
-            Image.fromarray(draw_labels(picture, found.labels, segmenter.classes)).save(partial, format="PNG")
-        entries[path] = {"file": str(path), "labels": f"labels/{name}", "shares": _shares(found, segmenter.classes)}
-        advance()
-    listing = [entries[path] for path in files if path in entries]
-    write_json(output / "segmentation.json", {"classes": list(segmenter.classes), "pictures": listing})
-    return faulty
+@contextmanager
+def open_pixel_listings(kinds: Sequence[str], folder: Path, classes: Sequence[str]) -> Iterator[list[Listing]]:
+    """What ``json`` and ``labels`` among the kinds stand for; the listing is absent if the block fails."""
+    labels = [_LabelImages(folder)] if "labels" in kinds else []
+    if "json" not in kinds:
+        yield [*labels]
+        return
+    with growing_text(folder / "segmentation.json") as stream:
+        shares = _Shares(stream, classes, bool(labels))
+        yield [*labels, shares]
+        shares.finish()
 
 
-def _readable(
-    files: Mapping[Path, Path], waiting: dict[int, tuple[Path, Picture]], faulty: list[InputError]
-) -> Iterator[Picture]:
-    """The pictures that can be read; each is remembered under its place until it has been drawn on."""
-    place = 0
-    for path in files:
-        try:
-            picture = read_image(path)
-        except InputError as error:
-            faulty.append(error)
-            continue
-        waiting[place] = (path, picture)
-        place += 1
-        yield picture
+def label_path(view: View) -> Path:
+    """``labels/NAME.png``, and of a video's frame ``labels/NAME.frames/000012.png``."""
+    stem = view.source.stem
+    if view.frame is not None:
+        stem = stem.with_name(f"{stem.name}.frames") / f"{view.frame:06}"
+    return Path("labels") / stem.with_name(f"{stem.name}.png")
 
 
-def _shares(found: SegmentationMap, classes: Sequence[str]) -> dict[str, float]:
-    """The part of the picture that each class covers, of those that are in it."""
-    labels: Labels = found.labels
+def shares_of(labels: Labels, classes: Sequence[str]) -> dict[str, float]:
+    """The part of a picture [H, W] that each class covers, of those that are in it."""
     counts = np.bincount(labels.reshape(-1), minlength=len(classes))
     return {name: round(int(count) / labels.size, 6) for name, count in zip(classes, counts, strict=True) if count}
+
+
+class _LabelImages:
+    """PNG files whose pixels are the labels, with VOC's palette."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def add(self, view: View, found: SegmentationMap) -> None:
+        save_labels(self._folder / label_path(view), found.labels)
+
+    def finish(self) -> None:
+        pass
+
+
+class _Shares:
+    """``{"classes": [...], "pictures": [{"file", "height", "width", "labels", "shares": {name: part}}, ...]}``."""
+
+    def __init__(self, stream: TextIO, classes: Sequence[str], labels: bool) -> None:
+        self._classes, self._labels = classes, labels
+        self._items = JsonItems(stream, f'{{"classes": {json.dumps(list(classes))},\n"pictures": [', "]}")
+
+    def add(self, view: View, found: SegmentationMap) -> None:
+        height, width = view.size
+        place = {"file": str(view.source.path), **view.moment, "height": height, "width": width}
+        image = {"labels": label_path(view).as_posix()} if self._labels else {}
+        self._items.add({**place, **image, "shares": shares_of(found.labels, self._classes)})
+
+    def finish(self) -> None:
+        self._items.finish()

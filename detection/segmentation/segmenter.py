@@ -17,6 +17,7 @@ from detection.segmentation.maps import SegmentationMap
 class Segmenter(FCN):
     """``FCN`` with the methods that files and pictures need."""
 
+    task = "segmentation"
     precision: str = "fp32"
 
     @property

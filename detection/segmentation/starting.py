@@ -9,10 +9,10 @@ import torch
 
 from backbones.freezing import freeze_stages
 from backbones.running.precision import gradient_scaler
-from backbones.running.training_state import TrainingState
+from backbones.running.training_state import TrainingState, state_metadata
 from backbones.running.weight_average import WeightAverage
 from backbones.weights.published import published_name
-from detection.segmentation.building import build_segmenter
+from detection.segmentation.building import build_segmenter, describe
 from detection.segmentation.options import SegmentationOptions
 from detection.segmentation.segmenter import Segmenter
 from detection.segmentation.settings import SegmenterSettings
@@ -42,7 +42,7 @@ def prepare(
     """
     torch.manual_seed(options.seed)
     if saved is not None:
-        segmenter = build_segmenter(SegmenterSettings.from_dict(saved["about"]))
+        segmenter = build_segmenter(SegmenterSettings.from_dict(state_metadata(saved, options.resume).architecture))
     elif initial is not None:
         settings = replace(make_settings(options, classes), convention=initial.settings.convention)
         segmenter = build_segmenter(settings)
@@ -58,7 +58,7 @@ def prepare(
         make_sgd(segmenter, options.weight_decay),
         gradient_scaler(device, options.precision),
         average=WeightAverage(segmenter, options.ema) if options.ema else None,
-        about=segmenter.settings.to_dict(),
+        about=describe(segmenter),
     )
     if saved is not None:
         state.restore(saved, device)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from backbones.convention import IMAGENET
 from backbones.errors import InputError
+from backbones.weights.file_content import FileContent
 from backbones.weights.foreign_names import from_torchvision
 from backbones.weights.variant_names import name_of
 from detection.segmentation.label_names import names_for
@@ -31,6 +32,13 @@ class ConvertedSegmenter:
     settings: SegmenterSettings
     tensors: dict[str, Tensor]
     unread: int
+
+
+def is_segmenter(content: FileContent) -> bool:
+    """Whether a file holds a segmenter, ours or torchvision's."""
+    if content.metadata:
+        return content.metadata.task == "segmentation"
+    return {"classifier.0.weight", "classifier.4.weight", "backbone.layer1.0.conv1.weight"} <= content.tensors.keys()
 
 
 def convert_torchvision(tensors: Mapping[str, Tensor], origin: str) -> ConvertedSegmenter:

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from backbones.running.precision import gradient_scaler
-from backbones.running.training_state import TrainingState
+from backbones.running.training_state import TrainingState, state_metadata
 from backbones.running.weight_average import WeightAverage
-from detection.building import build_detector, freeze_stages
+from detection.building import build_detector, describe, freeze_stages
 from detection.data.annotations import DetectionData
 from detection.detector import Detector
 from detection.settings import AnchorSettings, DetectorSettings, InputSettings, ProposalSettings
@@ -75,7 +75,7 @@ def prepare(
     assert options.weight_decay is not None
     torch.manual_seed(options.seed)
     if saved is not None:
-        detector = build_detector(DetectorSettings.from_dict(saved["about"]))
+        detector = build_detector(DetectorSettings.from_dict(state_metadata(saved, options.resume).architecture))
     elif initial is not None:
         detector = build_detector(make_settings(options, data, initial.settings))
         copy_weights(initial, detector, str(options.init_from))
@@ -89,7 +89,7 @@ def prepare(
         make_sgd(detector, options.weight_decay),
         gradient_scaler(device, options.precision),
         average=WeightAverage(detector, options.ema) if options.ema else None,
-        about=detector.settings.to_dict(),
+        about=describe(detector),
     )
     if saved is not None:
         state.restore(saved, device)

@@ -22,7 +22,7 @@ from detection.training.finishing import finish
 from detection.training.job import DetectionJob
 from detection.training.options import TrainingOptions, resolve
 from detection.training.preparing import prepare
-from detection.weights import is_detector
+from detection.weights import is_detector, read_source
 
 logger = logging.getLogger("shortcut")
 
@@ -47,7 +47,8 @@ def train(options: TrainingOptions) -> Path:
         if options.resume:
             options = options_of_run(options, Path(options.resume))
             saved = _saved_state(Path(str(options.resume)))
-        if saved is None and options.weights and is_detector(options.weights):  # all of it, not its backbone alone
+        # all of it, not its backbone alone
+        if saved is None and options.weights and is_detector(read_source(options.weights)):
             options = replace(options, init_from=options.init_from or options.weights, weights=None)
         if options.init_from and saved is None:
             initial = load_detector(options.init_from)

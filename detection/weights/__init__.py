@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from detection.weights.reading import is_detector, is_foreign, read_foreign_detector
+from detection.weights.reading import convert_detector, is_detector, read_source
 
-__all__ = ["is_detector", "is_foreign", "read_foreign_detector"]
+__all__ = ["convert_detector", "is_detector", "read_source"]

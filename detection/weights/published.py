@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from backbones.data.download import download
 from backbones.errors import InputError, did_you_mean
+from backbones.weights.file_content import FileContent, read_content
 from detection.weights.class_names import VOC
 from detection.weights.contract import Facts
 
@@ -100,8 +100,8 @@ def unknown_name(source: str) -> InputError:
     )
 
 
-def fetch(published: Published) -> Path:
-    """The file, downloaded once and held to its checksum.
+def read_published(published: Published, name: str) -> FileContent:
+    """The file's content, downloaded once and held to its checksum; ``name`` is how messages call it.
 
     Raises:
         InputError: it can't be fetched, or is not what its name promises.
@@ -111,34 +111,18 @@ def fetch(published: Published) -> Path:
     target = Path(torch.hub.get_dir()) / "checkpoints" / Path(published.address).name
     if not target.exists():
         download(published.address, target)
-    found = checksum(target, published.algorithm)
+    content = read_content(target)
+    found = content.checksum(published.algorithm)
     if not found.startswith(published.checksum):
         raise InputError(
             f"{target}: its name promises {published.algorithm} {published.checksum}..., it holds {found[:8]}...; "
             f"remove it, and it is fetched again"
         )
-    return target
+    return replace(content, origin=name)
 
 
-def facts_of(path: Path) -> Facts:
-    """What is known of a file that lies on the disk, whatever its name, if it is one of the published.
-
-    Raises:
-        InputError: the file can't be read.
-    """
+def facts_of(content: FileContent) -> Facts:
+    """What is known of a file, whatever its name, if it is one of the published."""
     rows = [row for rows in SCHEMES.values() for row in rows.values() if row.facts != _NOTHING]
-    found = {algorithm: checksum(path, algorithm) for algorithm in {row.algorithm for row in rows}}
+    found = {algorithm: content.checksum(algorithm) for algorithm in {row.algorithm for row in rows}}
     return next((row.facts for row in rows if found[row.algorithm].startswith(row.checksum)), _NOTHING)
-
-
-def checksum(path: Path, algorithm: str) -> str:
-    """Of a file's bytes, in hexadecimal digits.
-
-    Raises:
-        InputError: the file can't be read.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
