@@ -15,6 +15,7 @@ from backbones.contract import Backbone
 from backbones.convention import InputConvention
 from backbones.errors import InputError
 from backbones.images import Picture
+from backbones.metadata import ModelMetadata
 from backbones.normalization import Normalize
 from backbones.weights.file_content import FileContent
 from backbones.weights.loading import load_weights
@@ -58,6 +59,16 @@ class Classifier(nn.Module):
         logits: NDArray[np.floating] = self(batch).float().cpu().numpy()
         self.train(training)
         return logits
+
+
+def describe(classifier: Classifier) -> ModelMetadata:
+    """What a file says of a classifier."""
+    return ModelMetadata(
+        task="classification",
+        architecture={"backbone": classifier.backbone},
+        classes=classifier.classes,
+        input=classifier.convention,
+    )
 
 
 def load_classifier(source: str | Path, arch: str | None = None, classes: Sequence[str] = ()) -> Classifier:

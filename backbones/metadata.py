@@ -102,12 +102,13 @@ class ModelMetadata:
         return replace(self, more={**self.more, **values})
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], origin: object) -> ModelMetadata:
+    def from_dict(cls, values: Mapping[str, Any], origin: object, oldest: int = 1) -> ModelMetadata:
         """From plain values.
 
         Args:
             values: what ``to_dict`` gave, here or in another version.
             origin: how messages call the file.
+            oldest: the first format that is read.
 
         Raises:
             InputError: a newer version wrote them, or one so old that nothing here reads it; or they are damaged.
@@ -117,8 +118,8 @@ class ModelMetadata:
             raise InputError(f"{origin}: its metadata are damaged (no format); get the file again")
         if number > FORMAT:
             raise InputError(f"{origin}: format {number} is newer than this version reads ({FORMAT}); update")
-        if "precision" in values and number < _OLDEST_EXPORTED:
-            raise InputError(f"{origin}: format {number} is older than {_OLDEST_EXPORTED}; export the model again")
+        if number < oldest:
+            raise InputError(f"{origin}: format {number} is older than {oldest}; export the model again")
         try:
             return cls._read(values)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -126,13 +127,13 @@ class ModelMetadata:
             raise InputError(f"{origin}: its metadata are damaged ({reason}); get the file again") from error
 
     @classmethod
-    def from_text(cls, text: str, origin: object) -> ModelMetadata:
+    def from_text(cls, text: str, origin: object, oldest: int = 1) -> ModelMetadata:
         """From the JSON that stands in a file; arguments and errors as for ``from_dict``."""
         try:
             values = json.loads(text)
         except ValueError as error:
             raise InputError(f"{origin}: its metadata are damaged (not JSON); get the file again") from error
-        return cls.from_dict(values, origin)
+        return cls.from_dict(values, origin, oldest)
 
     @classmethod
     def _read(cls, values: Mapping[str, Any]) -> ModelMetadata:
@@ -167,7 +168,7 @@ def read_exported(text: str | None, origin: object) -> ModelMetadata:
     """
     if text is None:
         raise InputError(f"{origin}: has no metadata of this project; export it with deploy/export.py")
-    metadata = ModelMetadata.from_text(text, origin)
+    metadata = ModelMetadata.from_text(text, origin, oldest=_OLDEST_EXPORTED)
     if metadata.exported is None:
         raise InputError(f"{origin}: its metadata are damaged (no precision); export the model again")
     if metadata.exported.resize != resize_fingerprint():

@@ -141,20 +141,14 @@ def _write(
     classifier: Classifier, said: dict[str, Any], options: PreparationOptions, statistics: dict[str, Any]
 ) -> None:
     """A model file of ours, with all that the file it comes from says, if that is ours too."""
-    from backbones.metadata import ModelMetadata
+    from backbones.classifier import describe
     from backbones.weights.model_file import write_model
 
     tensors = {f"network.{name}": value for name, value in classifier.network.state_dict().items()}
     mean = classifier.normalize.mean
     if mean.shape[1:] != (1, 1):
         tensors["normalize.mean"] = mean
-    metadata = ModelMetadata(
-        task="classification",
-        architecture={"backbone": classifier.backbone},
-        classes=classifier.classes,
-        input=classifier.convention,
-        more={**said, "statistics": statistics},
-    )
+    metadata = describe(classifier).with_more(**said, statistics=statistics)
     write_model(Path(options.output or ""), tensors, metadata)
 
 

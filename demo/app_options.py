@@ -15,12 +15,15 @@ class PageOptions(CommandOptions):
 
     detector: tuple[str, ...] = option(
         (), "run folders, .safetensors, .onnx or .plan files, or servers (http://HOST:PORT/NAME)", group="models",
-        metavar="MODEL", otherwise="the newest in runs/, unless --classifier is given",
+        metavar="MODEL", otherwise="the newest in runs/, unless another kind is given",
     )  # fmt: skip
     classifier: tuple[str, ...] = option(
         (), "the same, or torchvision://NAME", group="models", metavar="MODEL",
-        otherwise="the newest in runs/, unless --detector is given",
+        otherwise="the newest in runs/, unless another kind is given",
     )  # fmt: skip
+    segmenter: tuple[str, ...] = option(
+        (), "the same", group="models", metavar="MODEL", otherwise="the newest in runs/, unless another kind is given"
+    )
     device: str = option("cpu", "of trained models: cpu, cuda or cuda:N", group="models")
     engine: str | None = option(
         None, "of exported ones", group="models", choices=ENGINES, otherwise="the first installed"

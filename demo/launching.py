@@ -19,6 +19,7 @@ from backbones.running.progress import start_logging
 from demo.model.classes import ClassFinder, open_class_finder
 from demo.model.finding_models import Offer, find_offer
 from demo.model.objects import ObjectFinder, open_finder
+from demo.model.pixels import PixelFinder, open_pixel_finder
 from demo.safety.limits import Limits
 from demo.safety.login import login_check, read_logins
 from demo.safety.temporary_files import swept, temporary_folder
@@ -59,7 +60,7 @@ def running_page(options: PageOptions) -> Iterator[str]:
     Raises:
         InputError: as ``serve_page``.
     """
-    offer = find_offer(options.detector, options.classifier)
+    offer = find_offer(options.detector, options.classifier, options.segmenter)
     logins = read_logins(Path(options.auth_file)) if options.auth_file else None
     limits = limits_of(options)
     with ExitStack() as stack:
@@ -90,7 +91,11 @@ def _build(offer: Offer, options: PageOptions, limits: Limits, files: ResultFile
     classifiers = [
         open_class_finder(model.source, model.name, options.device, options.engine) for model in offer.classifiers
     ]
-    for kind, models in (("detect", offer.detectors), ("classify", offer.classifiers)):
+    segmenters = [
+        open_pixel_finder(model.source, model.name, options.device, options.engine) for model in offer.segmenters
+    ]
+    offered = (("detect", offer.detectors), ("classify", offer.classifiers), ("segment", offer.segmenters))
+    for kind, models in offered:
         for model in models:
             logger.info("%s: %s from %s", kind, model.name, model.source)
     try:
@@ -98,12 +103,15 @@ def _build(offer: Offer, options: PageOptions, limits: Limits, files: ResultFile
         from demo.parts.service import Service
     except ModuleNotFoundError as error:
         raise InputError(f"the page needs {error.name}: pip install 'shortcut-vision[demo]'") from error
-    _warm_up(finders, classifiers)
+    _warm_up(finders, classifiers, segmenters)
     named = {finder.name: finder for finder in finders}
-    return build_page(Service(named, {classifier.name: classifier for classifier in classifiers}, limits, files))
+    by_class = {classifier.name: classifier for classifier in classifiers}
+    return build_page(Service(named, by_class, limits, files, {each.name: each for each in segmenters}))
 
 
-def _warm_up(finders: Sequence[ObjectFinder], classifiers: Sequence[ClassFinder]) -> None:
+def _warm_up(
+    finders: Sequence[ObjectFinder], classifiers: Sequence[ClassFinder], segmenters: Sequence[PixelFinder]
+) -> None:
     """What engines and Gradio put off until the first request, which would keep the first visitor waiting.
 
     Raises:
@@ -114,6 +122,8 @@ def _warm_up(finders: Sequence[ObjectFinder], classifiers: Sequence[ClassFinder]
         finder.find([blank])
     for classifier in classifiers:
         classifier.classify([blank])
+    for segmenter in segmenters:
+        segmenter.label([blank])
     for module in _IMPORTED_LATE:
         with suppress(ImportError):
             import_module(module)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,7 @@ def open_model(
     hint: str = "latency",
     arch: str | None = None,
     classes: Sequence[str] = (),
+    elsewhere: Mapping[str, str] = _COMMANDS,
 ) -> Any:
     """A model, ready to predict; its ``task`` says what.
 
@@ -63,6 +64,7 @@ def open_model(
         threads: processor threads; by default as many as there are cores.
         hint: as for ``load_runtime``.
         arch, classes: network and names of classifiers whose files do not say.
+        elsewhere: by task, who takes a model that will not do here.
 
     Returns:
         A ``Classifier``, ``Detector`` or ``Segmenter``, or the runtime of one.
@@ -73,13 +75,13 @@ def open_model(
     if not is_exported(source):
         if engine not in (None, TORCH):
             raise InputError(f"--engine {engine}: {source} is a trained model, which PyTorch runs; export it first")
-        return open_trained(source, tasks, device, precision, threads, arch, classes)
+        return open_trained(source, tasks, device, precision, threads, arch, classes, elsewhere)
     if precision != "fp32":
         raise InputError(f"--precision {precision}: {source} is exported, and has the precision it was exported with")
     from deploy.runtimes import load_runtime
 
     model = load_runtime(source, threads, engine, hint)
-    _check_task(source, model.task, tasks)
+    _check_task(source, model.task, tasks, elsewhere)
     return model
 
 
@@ -91,6 +93,7 @@ def open_trained(
     threads: int | None = None,
     arch: str | None = None,
     classes: Sequence[str] = (),
+    elsewhere: Mapping[str, str] = _COMMANDS,
 ) -> Trained:
     """``open_model`` of what is not exported: the file is read once, and says or shows what it is."""
     import torch
@@ -103,7 +106,7 @@ def open_trained(
     place = choose_device(device)
     content = read_source(source)
     task = _task_of(content)
-    _check_task(source, task, tasks)
+    _check_task(source, task, tasks, elsewhere)
     if task == "classification":
         from backbones.classifier import classifier_of
 
@@ -122,20 +125,29 @@ def open_trained(
 
 
 def _task_of(content: FileContent) -> str:
-    """What a file says, or the names of its tensors show; what nobody knows is left to the classifiers to refuse."""
+    """What a file says, or the names of its tensors show.
+
+    Raises:
+        InputError: nobody knows them.
+    """
+    from backbones.weights.formats import find_format
+    from backbones.weights.reading import convert
     from detection.segmentation.torchvision_fcn import is_segmenter
     from detection.weights import is_detector
 
+    if content.metadata is None and find_format(content.tensors) is None:
+        if not (is_detector(content) or is_segmenter(content)):
+            convert(content, content.origin)  # says whose are known
     return "detection" if is_detector(content) else "segmentation" if is_segmenter(content) else "classification"
 
 
-def _check_task(source: str | Path, task: str, wanted: Collection[str]) -> None:
+def _check_task(source: str | Path, task: str, wanted: Collection[str], elsewhere: Mapping[str, str]) -> None:
     if task not in wanted:
         others = " or ".join(CALLED[name] for name in TASKS if name in wanted)
-        raise InputError(f"{source}: holds {CALLED[task]}, not {others}; {_COMMANDS[task]}")
+        raise InputError(f"{source}: holds {CALLED[task]}, not {others}; {elsewhere[task]}")
 
 
-def tested_as(models: Sequence[Model], sources: Sequence[str], switches: Switches) -> Model | ImprovedDetector:
+def as_tested(models: Sequence[Model], sources: Sequence[str], switches: Switches) -> Model | ImprovedDetector:
     """A model tested as the switches say; several detectors are an ensemble.
 
     Args:

@@ -123,7 +123,7 @@ def _check(options: EvaluationOptions) -> None:
 def _open(options: EvaluationOptions) -> Any:
     """The model, or the ensemble."""
     from backbones.running.precision import choose_device, warn_of_emulation
-    from deploy.models import open_model, tested_as
+    from deploy.models import as_tested, open_model
 
     warn_of_emulation(choose_device(options.device), options.precision)
     models = [
@@ -132,7 +132,7 @@ def _open(options: EvaluationOptions) -> Any:
         )
         for source in options.model
     ]
-    return tested_as(models, options.model, options)
+    return as_tested(models, options.model, options)
 
 
 def _detect(options: EvaluationOptions, detector: Any) -> tuple[DetectionData, Sequence[Detections], tuple[float, ...]]:

@@ -11,7 +11,7 @@ from torch import nn
 
 from backbones.blocks import BasicBlock, Bottleneck
 from backbones.building import build_backbone
-from backbones.classifier import Classifier
+from backbones.classifier import Classifier, describe
 from backbones.contract import Backbone
 from backbones.errors import InputError
 from backbones.normalization import Normalize
@@ -114,7 +114,8 @@ def _prepare(options: TrainingOptions, datasets: Datasets, device: torch.device)
     convention, picture = measure_convention(datasets.train, recipe, options)
     model = Classifier(options.arch, network, Normalize(convention, picture), datasets.classes).to(device)
     model = model.to(memory_format=torch.channels_last)
-    return TrainingState(model, make_optimizer(model, recipe), gradient_scaler(device, options.precision))
+    scaler = gradient_scaler(device, options.precision)
+    return TrainingState(model, make_optimizer(model, recipe), scaler, about=describe(model))
 
 
 def _start_from(network: Backbone, source: str, classes: int) -> None:

@@ -57,9 +57,9 @@ def read_content(source: str | Path) -> FileContent:
     Raises:
         InputError: the file is missing, damaged, exported, of a newer version, or holds something else.
     """
+    if Path(source).suffix in (".onnx", ".plan"):
+        raise InputError(f"{source}: is exported already; name the run folder or the weights it was exported from")
     path = weights_path(source)
-    if path.suffix in (".onnx", ".plan"):
-        raise InputError(f"{path}: is exported already; name the run folder or the weights it was exported from")
     if path.suffix == ".safetensors":
         tensors, metadata = read_safetensors(path)
         if metadata is None:

@@ -13,7 +13,7 @@ from backbones.convention import InputConvention
 from backbones.errors import InputError
 from backbones.framing import frame_for_classifier
 from backbones.images import Picture, Size, fit_size
-from demo.model.servers import asked, read_address
+from demo.model.servers import FLAGS, asked, read_address
 from deploy.runtimes.classifier import ClassifierRuntime, probabilities
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def open_class_finder(source: str, name: str, device: str = "cpu", engine: str |
         return ServedClassifier(name, client)
     from deploy.models import open_model
 
-    model = open_model(source, tasks=("classification",), engine=engine)
+    model = open_model(source, tasks=("classification",), elsewhere=FLAGS, engine=engine)
     if isinstance(model, ClassifierRuntime):
         return ExportedClassifier(name, model)
     return TrainedClassifier(name, model, device)

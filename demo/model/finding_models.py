@@ -39,21 +39,25 @@ class Offer:
 
     detectors: tuple[Named, ...] = ()
     classifiers: tuple[Named, ...] = ()
+    segmenters: tuple[Named, ...] = ()
 
 
-def find_offer(detectors: Sequence[str], classifiers: Sequence[str], runs: Path = Path("runs")) -> Offer:
-    """The named models; without any, the newest detector and the newest classifier among the runs.
+def find_offer(
+    detectors: Sequence[str], classifiers: Sequence[str], segmenters: Sequence[str] = (), runs: Path = Path("runs")
+) -> Offer:
+    """The named models; without any, the newest of each kind among the runs.
 
     Raises:
         InputError: none is named, and there are no runs; the message says how to make one.
     """
-    if not detectors and not classifiers:
+    if not detectors and not classifiers and not segmenters:
         newest = newest_by_task(runs)
         detectors = [str(path) for task, path in newest.items() if task == "detection"]
         classifiers = [str(path) for task, path in newest.items() if task == "classification"]
+        segmenters = [str(path) for task, path in newest.items() if task == "segmentation"]
         if not newest:
             raise InputError(HOW_TO_MAKE_ONE)
-    return Offer(name_all(detectors), name_all(classifiers))
+    return Offer(name_all(detectors), name_all(classifiers), name_all(segmenters))
 
 
 def newest_by_task(runs: Path) -> dict[str, Path]:
@@ -62,7 +66,7 @@ def newest_by_task(runs: Path) -> dict[str, Path]:
     newest: dict[str, Path] = {}
     for _, path in sorted(found):
         task = read_task(path)
-        if task in ("detection", "classification"):
+        if task is not None:
             newest[task] = path
     return newest
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from backbones.errors import InputError
 from backbones.images import Picture
-from demo.model.servers import asked, read_address
+from demo.model.servers import FLAGS, asked, read_address
 from detection.detections import Detections
 from detection.metrics.thresholds import DEFAULT
 
@@ -83,7 +83,7 @@ def open_finder(source: str, name: str, device: str = "cpu", engine: str | None 
         return ServedFinder(name, client)
     from deploy.models import open_model
 
-    return LocalFinder(name, open_model(source, tasks=("detection",), device=device, engine=engine))
+    return LocalFinder(name, open_model(source, tasks=("detection",), elsewhere=FLAGS, device=device, engine=engine))
 
 
 def start_threshold(finder: ObjectFinder) -> float:

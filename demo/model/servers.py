@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from deploy.serving.connection import Client
 
 _T = TypeVar("_T")
+FLAGS = {
+    "classification": "give it by --classifier", "detection": "give it by --detector",
+    "segmentation": "give it by --segmenter",
+}  # fmt: skip
+"""By which option of the page a model for a task is given."""
 _PATIENCE = 20.0  # seconds for one picture
 
 

@@ -7,6 +7,7 @@ import gradio as gr
 from demo.parts.classify_tab import ClassifyTab
 from demo.parts.compare_tab import CompareTab
 from demo.parts.detect_tab import DetectTab
+from demo.parts.segment_tab import SegmentTab
 from demo.parts.service import Service
 
 TITLE = "Shortcut"
@@ -40,6 +41,9 @@ def build_page(service: Service) -> gr.Blocks:
             if service.classifiers:
                 with gr.Tab("Classify", id="classify"):
                     ClassifyTab(service).build()
+            if service.segmenters:
+                with gr.Tab("Segment", id="segment"):
+                    SegmentTab(service).build()
             if len(service.finders) > 1 or len(service.classifiers) > 1:
                 with gr.Tab("Compare", id="compare"):
                     CompareTab(service).build()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from demo.model.classes import ClassFinder
 from demo.model.objects import ObjectFinder
+from demo.model.pixels import PixelFinder
 from demo.safety.limits import Limits
 from demo.view.result_files import ResultFiles
 
@@ -27,9 +28,11 @@ class Service:
         classifiers: by name.
         limits: of every request.
         files: where results are written.
+        segmenters: by name.
     """
 
     finders: dict[str, ObjectFinder]
     classifiers: dict[str, ClassFinder]
     limits: Limits
     files: ResultFiles
+    segmenters: dict[str, PixelFinder] = field(default_factory=dict)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -229,7 +230,7 @@ def test_the_command_writes_the_whole_model_with_new_statistics(
     assert "19 layers with the statistics of 32 images" in capsys.readouterr().out
     old, new = read_metadata(model), read_metadata(output)
     about = {"dataset": "digits", "split": "val", "images": 32, "exact": True}
-    assert new == {**old, "sha256": new["sha256"], "statistics": about}
+    assert new == replace(old, sha256=new.sha256).with_more(statistics=about)
     before, after = read_model(model)[0], read_model(output)[0]
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert before.keys() == after.keys()
@@ -245,7 +246,7 @@ def test_the_command_writes_the_whole_model_with_new_statistics(
 def test_a_detector_takes_the_file(model: Path, tmp_path: Path) -> None:
     output = tmp_path / "new.safetensors"
     assert prepare(model, output, "--no-exact") == 0
-    assert read_metadata(output)["statistics"]["exact"] is False
+    assert read_metadata(output).more["statistics"]["exact"] is False
     detector = build_detector(default_settings("resnet20", ("a", "b")), weights=output)
     norm = detector.head.backbone.stem.bn
     assert torch.equal(norm.running_mean, read_model(output)[0]["network.stem.bn.running_mean"])
@@ -259,9 +260,9 @@ def test_a_torch_file_becomes_one_of_ours(tmp_path: Path) -> None:
     flags = ("--arch", "resnet18", "--images", "2", "--no-exact")
     assert prepare(tmp_path / "net.pth", tmp_path / "new.safetensors", *flags) == 0
     metadata = read_metadata(tmp_path / "new.safetensors")
-    assert metadata["architecture"] == {"backbone": "resnet18"}
-    assert metadata["input"]["size"] == [224, 224]
-    assert metadata["statistics"]["images"] == 2
+    assert metadata.architecture == {"backbone": "resnet18"}
+    assert metadata.input and metadata.input.size == (224, 224)
+    assert metadata.more["statistics"]["images"] == 2
     assert json.loads(json.dumps(metadata)) == metadata
     found = read_model(tmp_path / "new.safetensors")[0]
     assert torch.equal(found["network.fc.weight"], network.fc.weight)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import lzma
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,10 @@ from backbones.batch_norm import freeze_batch_norm
 from backbones.classifier import load_classifier
 from backbones.convention import IMAGENET, InputConvention
 from backbones.errors import InputError
+from backbones.metadata import ModelMetadata
 from backbones.weights import published
 from backbones.weights.file_content import content_of
-from backbones.weights.model_file import read_metadata, read_model, task_of, write_model
+from backbones.weights.model_file import read_metadata, read_model, write_model
 from backbones.weights.published import fetch_published, published_name
 from backbones.weights.reading import convert, read_weights
 from backbones.weights.torchvision_export import save_torchvision, to_torchvision
@@ -29,6 +31,8 @@ TORCHVISION = {
     "resnet18": "resnet18", "resnet34": "resnet34", "resnet50_v15": "resnet50", "resnet101_v15": "resnet101",
     "resnet152_v15": "resnet152", "vgg16": "vgg16", "vgg19": "vgg19",
 }  # fmt: skip
+
+CLASSIFIER = ModelMetadata(task="classification", architecture={"backbone": "none"}, classes=(), input=IMAGENET)
 
 
 def torchvision_net(name: str) -> torch.nn.Module:
@@ -93,7 +97,6 @@ def test_safetensors_of_others_are_read_by_their_names(tmp_path: Path, caplog: p
         assert load_weights(ours, tmp_path / "model.safetensors").convention == IMAGENET
     assert "102 of 102 tensors from" in caplog.text
     assert torch.equal(ours.conv5_x[1].bn2.running_var, theirs["layer4.1.bn2.running_var"])
-    assert task_of(tmp_path / "model.safetensors") == "classification"
 
 
 def test_torchvisions_file_is_written_and_loaded_strictly(tmp_path: Path) -> None:
@@ -166,8 +169,8 @@ def test_a_round_trip_keeps_everything(tmp_path: Path) -> None:
     with torch.no_grad():
         expected = network.eval()((pixels - picture) / torch.tensor([4.0, 5.0, 6.0]).reshape(3, 1, 1))
         assert torch.allclose(classifier(pixels), expected, atol=1e-5)
-    assert read_metadata(path)["metrics"] == {"top1_error": 8.75}
-    assert task_of(path) == "classification"
+    assert read_metadata(path).more["metrics"] == {"top1_error": 8.75}
+    assert read_metadata(path).task == "classification"
 
 
 def test_missing_and_misshapen_tensors_are_named(tmp_path: Path) -> None:
@@ -217,7 +220,7 @@ def test_other_contents_are_refused(tmp_path: Path) -> None:
 
 def test_altered_and_foreign_safetensors_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
-    write_model(path, {"a": torch.zeros(3)}, {"task": "classification"})
+    write_model(path, {"a": torch.zeros(3)}, CLASSIFIER)
     assert read_model(path)[0]["a"].tolist() == [0, 0, 0]
     whole = path.read_bytes()
     path.write_bytes(whole[:-4] + b"\x00\x00\x80\x3f")
@@ -238,8 +241,8 @@ def test_altered_and_foreign_safetensors_are_refused(tmp_path: Path) -> None:
 
 def test_a_checksum_in_the_name_is_checked(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
-    write_model(path, {"a": torch.zeros(3)}, {"task": "classification"})
-    prefix = read_metadata(path)["sha256"][:8]
+    write_model(path, {"a": torch.zeros(3)}, CLASSIFIER)
+    prefix = str(read_metadata(path).sha256)[:8]
     right, wrong = tmp_path / f"net-{prefix}.safetensors", tmp_path / "net-00000000.safetensors"
     for copy in (right, wrong):
         copy.write_bytes(path.read_bytes())
@@ -250,7 +253,7 @@ def test_a_checksum_in_the_name_is_checked(tmp_path: Path) -> None:
 
 
 def test_a_detector_is_no_classifier(tmp_path: Path) -> None:
-    write_model(tmp_path / "d.safetensors", {"a": torch.zeros(1)}, {"task": "detection"})
+    write_model(tmp_path / "d.safetensors", {"a": torch.zeros(1)}, replace(CLASSIFIER, task="detection"))
     with pytest.raises(InputError, match="not a classification network; name a classifier"):
         read_weights(tmp_path / "d.safetensors")
 

@@ -204,7 +204,7 @@ def test_the_grid_travels_through_our_file_and_back(msra: tuple[Path, Blobs], tm
     network = build_backbone("resnet50", 10)
     convention = load_weights(network, msra[0]).convention
     path = save_weights(network, tmp_path / "w.safetensors", "resnet50", convention=convention)
-    assert read_metadata(path)["architecture"] == {"backbone": "resnet50", "pool": "caffe"}
+    assert read_metadata(path).architecture == {"backbone": "resnet50", "pool": "caffe"}
     assert read_weights(path).caffe_pool
     again = load_classifier(path)
     assert again.convention == CAFFE
@@ -216,7 +216,7 @@ def test_the_grid_travels_through_our_file_and_back(msra: tuple[Path, Blobs], tm
 
 def test_other_weights_bring_the_centred_grid_back(tmp_path: Path) -> None:
     plain = save_weights(build_backbone("resnet18", 0), tmp_path / "w.safetensors", "resnet18")
-    assert read_metadata(plain)["architecture"] == {"backbone": "resnet18"}
+    assert read_metadata(plain).architecture == {"backbone": "resnet18"}
     network = build_backbone("resnet18", 0)
     network.pool.use_caffe_grid(True)
     with pytest.raises(InputError, match="Caffe's grid"):

@@ -25,9 +25,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from backbones.metadata import Exported, ModelMetadata
+from backbones.resize_fingerprint import resize_fingerprint
 from backbones.running.measurement import write_measurement
 from deploy.benchmarking.timing import Spread, Turns, summarize, take_turns
-from deploy.metadata import FORMAT, resize_fingerprint
 from deploy.onnx_export import trace, write_onnx
 from deploy.runtimes.engines import open_session
 from detection.nms import nms_by_fixed_point, nms_by_kernel
@@ -123,7 +124,8 @@ def exported(form: Any, rounds: int, boxes: Tensor, valid: Tensor, threads: int 
     groups, outputs = {0: torch.export.Dim("groups", min=1, max=4096)}, ("keep", "exact")
     example = {"boxes": boxes, "valid": valid}
     model = trace(_Suppression(form, rounds), example, outputs, dict.fromkeys(example, groups))
-    metadata = {"format": FORMAT, "resize": resize_fingerprint(), "outputs": list(outputs)}
+    facts = Exported(precision="fp32", flavour="portable", outputs=outputs, resize=resize_fingerprint())
+    metadata = ModelMetadata(task="detection", architecture={}, classes=(), exported=facts)
     with tempfile.TemporaryDirectory() as folder:
         write_onnx(model, metadata, Path(folder) / "suppression.onnx")
         session = open_session(Path(folder) / "suppression.onnx", "openvino", threads)

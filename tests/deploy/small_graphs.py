@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from backbones.metadata import FORMAT, KEY
 from backbones.resize_fingerprint import resize_fingerprint
-from deploy.metadata import FORMAT, KEY
 
 _ANY: dict[str, Any] = {
     "format": FORMAT, "resize": resize_fingerprint(), "precision": "fp32", "flavour": "portable", "outputs": [],

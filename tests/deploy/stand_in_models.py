@@ -11,8 +11,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from backbones.convention import InputConvention
+from backbones.metadata import FORMAT, KEY
 from backbones.resize_fingerprint import resize_fingerprint
-from deploy.metadata import FORMAT, KEY
+from detection.segmentation.settings import SegmenterSettings
 from detection.settings import DetectorSettings, InputSettings, MaskSettings
 
 OBJECTS = 6
@@ -88,6 +89,34 @@ def write_detector(path: Path, masks: bool = False, flavour: str = "portable") -
     kept = {name: value for name, value in constants.items() if name in used}
     about = {"task": "detection", "architecture": settings.to_dict(), "flavour": flavour}
     return _write(path, nodes, kept, ["images", "sizes"], outputs, about)
+
+
+def write_segmenter(path: Path) -> Path:
+    """A pixel's label is 1 where its red is above 127, else 0; its score grows with its green."""
+    make = helper.make_node
+    nodes = [
+        make("Cast", ["images"], ["pixels"], to=TensorProto.FLOAT),
+        make("Gather", ["pixels", "zero"], ["red"], axis=3),
+        make("Greater", ["red", "half"], ["bright"]),
+        make("Cast", ["bright"], ["labels"], to=TensorProto.UINT8),
+        make("Gather", ["pixels", "one"], ["green"], axis=3),
+        make("Mul", ["green", "scale"], ["light"]),
+        make("Cast", ["sizes"], ["extent"], to=TensorProto.FLOAT),
+        make("ReduceMin", ["extent"], ["least"], keepdims=0),
+        make("Min", ["least", "unit"], ["factor"]),
+        make("Mul", ["light", "factor"], ["scores"]),
+    ]
+    constants = {
+        "zero": np.array(0), "one": np.array(1), "half": np.array(127.0, np.float32),
+        "scale": np.array(1 / 255, np.float32), "unit": np.array(1.0, np.float32),
+    }  # fmt: skip
+    outputs = [
+        helper.make_tensor_value_info("labels", TensorProto.UINT8, ["B", "H", "W"]),
+        helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["B", "H", "W"]),
+    ]
+    settings = SegmenterSettings("resnet20", ("background", *CLASSES), input=InputSettings(64, 96))
+    about = {"task": "segmentation", "architecture": settings.to_dict(), "classes": list(settings.classes)}
+    return _write(path, nodes, constants, ["images", "sizes"], outputs, about)
 
 
 def _write(

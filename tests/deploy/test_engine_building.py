@@ -16,7 +16,7 @@ from deploy.engines.binding import import_trt
 from deploy.engines.building import build_plan
 from deploy.engines.device_memory import find_gpu
 from deploy.engines.options import BuildOptions
-from deploy.engines.plan_metadata import read_plan_metadata, sha256_of, sidecar_of
+from deploy.engines.plan_metadata import read_plan, sha256_of, sidecar_of
 from deploy.engines.profiles import CLASSIFICATION_SCALES, Profile
 from tests.deploy.engine_models import KINDS, write_model
 from tests.deploy.small_graphs import CLASSIFICATION, write_classifier_like, write_graph
@@ -30,8 +30,8 @@ needs_no_gpu = pytest.mark.skipif(find_gpu() is not None, reason="with a GPU the
 def test_resnet18_builds_with_all_profiles(tmp_path: Path) -> None:
     file = write_model("resnet18", "fp32", tmp_path)
     plan = build_plan(file, tmp_path / "engines" / "m.plan", BuildOptions(library="tensorrt_rtx"))
-    metadata, record = read_plan_metadata(plan)
-    assert metadata["task"] == "classification"
+    _, metadata, record = read_plan(plan)
+    assert metadata.task == "classification"
     assert [profile.name for profile in record.profiles] == [*(f"s{side}" for side in CLASSIFICATION_SCALES), "long"]
     assert record.profiles[0].max["images"] == (8, 448, 448, 3)
     assert (record.library, record.onnx, record.onnx_sha256) == ("tensorrt_rtx", file.name, sha256_of(file))
@@ -125,7 +125,7 @@ def test_full_tensorrt_comes_first_and_a_broken_one_is_no_missing_one(monkeypatc
 def test_every_model_builds_in_every_precision(tmp_path: Path, kind: str, precision: str) -> None:
     file = write_model(kind, precision, tmp_path)
     plan = build_plan(file, tmp_path / "m.plan", BuildOptions(library="tensorrt_rtx"))
-    _, record = read_plan_metadata(plan)
+    *_, record = read_plan(plan)
     assert len(record.profiles) == (6 if kind == "resnet50" else 5)
     print(f"{kind} {precision}: {record.seconds} s, {plan.stat().st_size / 1e6:.1f} MB")
 

@@ -8,12 +8,13 @@ import onnx
 import pytest
 
 from backbones.errors import InputError
+from backbones.metadata import ModelMetadata
 from deploy.engines.onnx_metadata import read_onnx_metadata
 from tests.deploy.small_graphs import DETECTION, write_detector_like, write_graph
 
 
 def test_it_is_what_the_onnx_package_reads(tmp_path: Path) -> None:
-    assert read_onnx_metadata(write_detector_like(tmp_path / "m.onnx")) == DETECTION
+    assert read_onnx_metadata(write_detector_like(tmp_path / "m.onnx")) == ModelMetadata.from_dict(DETECTION, "m.onnx")
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
@@ -45,4 +46,4 @@ def test_fixed_width_fields_are_stepped_over(tmp_path: Path) -> None:
     unknown = bytes([0xA5, 0x38, *range(4), 0xA9, 0x38, *range(8)])
     file.write_bytes(unknown + file.read_bytes())
     assert onnx.load(file).graph.node
-    assert read_onnx_metadata(file) == DETECTION
+    assert read_onnx_metadata(file) == ModelMetadata.from_dict(DETECTION, "m.onnx")

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from backbones.errors import InputError
+from backbones.metadata import ModelMetadata
 from deploy.engines.profiles import CLASSIFICATION_SCALES, Profile, largest_part, profiles_for, tightest
 from tests.deploy.small_graphs import CLASSIFICATION, DETECTION
 
 FREE = {"images": (-1, -1, -1, 3), "sizes": (-1, 2)}
 
 
+def read(values: dict[str, Any]) -> ModelMetadata:
+    return ModelMetadata.from_dict(values, "m.onnx")
+
+
 def test_a_detector_gets_the_papers_test_scales() -> None:
-    profiles = profiles_for(FREE, DETECTION, max_batch=4, usual_batch=2)
+    profiles = profiles_for(FREE, read(DETECTION), max_batch=4, usual_batch=2)
     assert [profile.name for profile in profiles] == ["s200", "s400", "s600", "s800", "s1000"]
     own = profiles[3]
     assert own.min == {"images": (1, 32, 32, 3), "sizes": (1, 2)}
@@ -22,15 +29,15 @@ def test_a_detector_gets_the_papers_test_scales() -> None:
 
 def test_scales_follow_a_model_of_small_pictures() -> None:
     small = {**DETECTION, "architecture": {"input": {"shorter": 128, "longer": 128, "multiple": 32}}}
-    assert [profile.max["images"][1] for profile in profiles_for(FREE, small)] == [32, 64, 96, 128, 160]
+    assert [profile.max["images"][1] for profile in profiles_for(FREE, read(small))] == [32, 64, 96, 128, 160]
     images = {"images": (-1, -1, -1, 3)}
-    names = [profile.name for profile in profiles_for(images, CLASSIFICATION)]
+    names = [profile.name for profile in profiles_for(images, read(CLASSIFICATION))]
     assert names == ["s32", "s37", "s55", "s69", "s91", "long"]  # 224 to 640 as 32 is to 224
 
 
 def test_a_classifier_takes_panoramas_one_by_one() -> None:
     large = {**CLASSIFICATION, "input": {**CLASSIFICATION["input"], "size": [224, 224]}}
-    profiles = profiles_for({"images": (-1, -1, -1, 3)}, large, max_batch=4)
+    profiles = profiles_for({"images": (-1, -1, -1, 3)}, read(large), max_batch=4)
     assert [profile.name for profile in profiles] == [*(f"s{side}" for side in CLASSIFICATION_SCALES), "long"]
     assert profiles[-2].max["images"] == (4, 1280, 1280, 3)
     assert profiles[-1].max["images"] == (1, 2560, 2560, 3)
@@ -42,12 +49,12 @@ def test_a_classifier_takes_panoramas_one_by_one() -> None:
 
 
 def test_fixed_pictures_get_one_profile() -> None:
-    (profile,) = profiles_for({"images": (-1, 32, 32, 3)}, CLASSIFICATION, max_batch=6)
+    (profile,) = profiles_for({"images": (-1, 32, 32, 3)}, read(CLASSIFICATION), max_batch=6)
     assert (profile.name, profile.min["images"], profile.max["images"]) == ("fixed", (1, 32, 32, 3), (6, 32, 32, 3))
 
 
 def test_the_tightest_profile_is_chosen() -> None:
-    profiles = profiles_for(FREE, DETECTION)
+    profiles = profiles_for(FREE, read(DETECTION))
     for side, place in ((96, 0), (352, 0), (416, 1), (1344, 3), (1696, 4)):  # 200 comes with a longer side of 352
         assert tightest(profiles, {"images": (1, 64, side, 3), "sizes": (1, 2)}) == place
     assert tightest(profiles, {"images": (1, 64, 1728, 3), "sizes": (1, 2)}) is None
@@ -58,7 +65,7 @@ def test_the_tightest_profile_is_chosen() -> None:
 def test_a_profile_survives_json() -> None:
     import json
 
-    for profile in profiles_for(FREE, DETECTION):
+    for profile in profiles_for(FREE, read(DETECTION)):
         assert Profile.from_dict(json.loads(json.dumps(profile.to_dict()))) == profile
 
 
@@ -70,17 +77,17 @@ def test_nonsense_is_refused() -> None:
     with pytest.raises(InputError, match="must name the same inputs"):
         Profile("p", {"x": (2,)}, {"x": (2,)}, {"y": (3,)})
     with pytest.raises(InputError, match="--usual-batch 9 and --max-batch 8"):
-        profiles_for(FREE, DETECTION, usual_batch=9)
+        profiles_for(FREE, read(DETECTION), usual_batch=9)
     with pytest.raises(InputError, match="--profile-scales 10: too small for this model, which sees at least"):
-        profiles_for(FREE, DETECTION, scales=(10, 600))
+        profiles_for(FREE, read(DETECTION), scales=(10, 600))
     with pytest.raises(InputError, match=r"input extra \[-1, -1\]: dimension 1 is free"):
-        profiles_for({**FREE, "extra": (-1, -1)}, DETECTION)
+        profiles_for({**FREE, "extra": (-1, -1)}, read(DETECTION))
 
 
 def test_every_view_ranges_around_its_own_side() -> None:
     inputs = {name: shape for place in ("", "_400") for name, shape in (
         (f"images{place}", (-1, -1, -1, 3)), (f"sizes{place}", (-1, 2)))}  # fmt: skip
-    (profile,) = profiles_for(inputs, {**DETECTION, "views": {"scales": [400]}}, max_batch=4)
+    (profile,) = profiles_for(inputs, read({**DETECTION, "views": {"scales": [400]}}), max_batch=4)
     assert profile.name == "views"
     assert profile.opt["images_400"][1] == 416
     assert profile.opt["images"][1] > 416

@@ -62,7 +62,7 @@ def test_outputs_equal_onnx_runtimes(plan: Path, library: str, records: bool) ->
     assert (memory.recorded, memory.replayed) == ((2, 3) if records else (0, 0))
     title = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}[library]
     assert session.engine == f"{title} {stand_in().__version__}"
-    assert session.metadata["task"] == "detection"
+    assert session.metadata.task == "detection"
 
 
 def test_repeated_shapes_are_recorded_once_and_dropped_with_another_shape(plan: Path) -> None:

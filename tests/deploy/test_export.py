@@ -20,7 +20,7 @@ from deploy import exporting, load_runtime, verification
 from deploy.export_options import ExportOptions
 from deploy.exporting import export
 from deploy.graph_check import ALLOWED, PORTABLE
-from deploy.models import open_classifier, open_detector
+from deploy.models import open_model
 from deploy.runtimes.classifier import ClassifierRuntime
 from deploy.runtimes.detector import DetectorRuntime
 from detection.agreement import agreement
@@ -256,18 +256,18 @@ def test_other_files_are_refused(exported: Path, exported_classifier: Path, tmp_
     with pytest.raises(InputError, match="no metadata"):
         load_runtime(tmp_path / "bare.onnx")
     with pytest.raises(InputError, match="holds a classifier"):
-        open_detector(str(exported_classifier / "c.onnx"))
+        open_model(exported_classifier / "c.onnx", tasks=("detection",))
     with pytest.raises(InputError, match="holds a detector"):
-        open_classifier(str(exported / "model.onnx"))
+        open_model(exported / "model.onnx", tasks=("classification",))
     with pytest.raises(InputError, match="give --model"):
         export(ExportOptions(quiet=True))
 
 
 def test_any_model_file_opens(exported: Path, exported_classifier: Path) -> None:
-    assert isinstance(open_detector(str(exported)), Detector)
-    assert isinstance(open_detector(str(exported / "model.onnx")), DetectorRuntime)
-    assert isinstance(open_classifier(str(exported_classifier / "c.onnx")), ClassifierRuntime)
-    assert open_classifier(str(exported_classifier)).classes == tuple("0123456789")
+    assert isinstance(open_model(str(exported)), Detector)
+    assert isinstance(open_model(str(exported / "model.onnx")), DetectorRuntime)
+    assert isinstance(open_model(str(exported_classifier / "c.onnx")), ClassifierRuntime)
+    assert open_model(str(exported_classifier)).classes == tuple("0123456789")
 
 
 def test_an_onnx_file_runs_without_torch(exported: Path, exported_classifier: Path) -> None:

@@ -80,7 +80,7 @@ def test_the_activation_map_makes_the_logit(classifier: Path) -> None:
     file = export(ExportOptions(model=str(classifier), quiet=True))
     runtime = load_runtime(file)
     assert isinstance(runtime, ClassifierRuntime)
-    assert runtime.metadata["outputs"] == ["logits", "activation_map"]
+    assert runtime.metadata.exported.outputs == ("logits", "activation_map")
     images = np.stack([compose_scene("val", number).image[:48, :64] for number in range(3)])
     found = runtime.session.run({"images": images})
     assert found["activation_map"].shape == (3, 12, 16)

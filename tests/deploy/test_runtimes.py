@@ -15,11 +15,11 @@ import openvino
 import pytest
 
 from backbones.errors import InputError
+from backbones.metadata import KEY, read_exported
 from backbones.resize_fingerprint import made_picture, resize_fingerprint
 from deploy.engine_names import HINTS
 from deploy.export_options import ExportOptions
 from deploy.exportable import open_exportable
-from deploy.metadata import KEY, read_metadata
 from deploy.onnx_export import trace, write_onnx
 from deploy.runtimes import load_runtime
 from deploy.runtimes.classifier import ClassifierRuntime
@@ -148,12 +148,12 @@ def test_the_fingerprint_of_resizing_is_one_of_pixels(monkeypatch: pytest.Monkey
 def test_a_file_of_another_resizing_is_named(exported: Path, caplog: pytest.LogCaptureFixture) -> None:
     text = next(entry.value for entry in onnx.load(exported / "model.onnx").metadata_props if entry.key == KEY)
     with caplog.at_level(logging.WARNING, "shortcut"):
-        read_metadata(text, Path("m.onnx"))
+        read_exported(text, Path("m.onnx"))
         assert not caplog.messages
-        read_metadata(text.replace(resize_fingerprint(), "0" * 16), Path("m.onnx"))
+        read_exported(text.replace(resize_fingerprint(), "0" * 16), Path("m.onnx"))
     assert "resized differently" in caplog.messages[0]
     with pytest.raises(InputError, match="older"):
-        read_metadata('{"format": 1}', Path("m.onnx"))
+        read_exported('{"format": 1}', Path("m.onnx"))
 
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from backbones.errors import InputError
-from detection.building import build_detector, freeze_stages, load_detector, save_detector
+from detection.building import build_detector, describe, freeze_stages, load_detector, save_detector
 from detection.settings import DetectorSettings, default_settings
 from tests.detection.builders import small_detector
 
@@ -38,10 +38,7 @@ def test_other_files_are_no_detectors(tmp_path: Path) -> None:
     save_weights(build_backbone("resnet20", 10), tmp_path / "c.safetensors", "resnet20")
     with pytest.raises(InputError, match=r"not a detector; detection/train\.py --weights .* makes one"):
         load_detector(tmp_path / "c.safetensors")
-    settings = small_detector().settings
-    write_model(
-        tmp_path / "d.safetensors", {"a": torch.zeros(1)}, {"task": "detection", "architecture": settings.to_dict()}
-    )
+    write_model(tmp_path / "d.safetensors", {"a": torch.zeros(1)}, describe(small_detector()))
     with pytest.raises(InputError, match="tensors missing, 1 left over"):
         load_detector(tmp_path / "d.safetensors")
 

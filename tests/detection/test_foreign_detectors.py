@@ -16,12 +16,12 @@ from torch import Tensor
 
 from backbones.errors import InputError
 from backbones.weights.model_file import read_metadata
-from deploy.models import open_detector
+from deploy.models import open_model
 from detection.building import load_detector
 from detection.convert import main
 from detection.training.options import TrainingOptions
 from detection.training.run import train
-from detection.weights import is_detector, is_foreign, published, read_foreign_detector
+from detection.weights import convert_detector, is_detector, published, read_source
 from detection.weights.class_names import VOC
 from detection.weights.contract import Facts
 from detection.weights.exportable import exportable_settings
@@ -118,11 +118,13 @@ def test_a_misspelt_name_gets_a_suggestion(name: str) -> None:
 
 def test_a_published_file_is_known_under_any_name(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its facts are told by its checksum; others may be given."""
-    plain = read_foreign_detector(file).tensors["head.backbone.stem.bn.weight"]
+    plain = convert_detector(read_source(file)).tensors["head.backbone.stem.bn.weight"]
     publish(monkeypatch, tmp_path, file.read_bytes(), facts=Facts(norm_eps=0.0))
-    known = read_foreign_detector(file).tensors["head.backbone.stem.bn.weight"]
+    known = convert_detector(read_source(file)).tensors["head.backbone.stem.bn.weight"]
     assert not torch.equal(known, plain)
-    assert torch.equal(read_foreign_detector(file, norm_eps=1e-5).tensors["head.backbone.stem.bn.weight"], plain)
+    assert torch.equal(
+        convert_detector(read_source(file), norm_eps=1e-5).tensors["head.backbone.stem.bn.weight"], plain
+    )
 
 
 @pytest.mark.parametrize("form", ["pth", "safetensors", "checkpoint"])
@@ -134,8 +136,9 @@ def test_every_container_is_read(file: Path, state: dict[str, Tensor], form: str
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, path)
     else:
         torch.save({"model": {f"module.{name}": tensor for name, tensor in state.items()}, "epoch": 3}, path)
-    assert is_foreign(path)
-    assert is_detector(path)
+    content = read_source(path)
+    assert content.metadata is None
+    assert is_detector(content)
     assert torch.equal(load_detector(path).rpn.objectness.weight, state["rpn.head.cls_logits.weight"])
 
 
@@ -146,20 +149,20 @@ def test_what_is_no_detector_is_told_apart(tmp_path: Path) -> None:
 
     classifier = tmp_path / "resnet18.pth"
     torch.save(resnet18(weights=None).state_dict(), classifier)
-    assert not is_detector(classifier)
+    assert not is_detector(read_source(classifier))
     with pytest.raises(InputError, match=r"resnet18.pth: no detector that is known \(bn1.bias"):
         load_detector(classifier)
-    assert not is_detector("torchvision://resnet50_v15")
     save_detector(small_detector(), tmp_path / "ours.safetensors")
-    assert is_detector(tmp_path / "ours.safetensors")
-    assert not is_foreign(tmp_path / "ours.safetensors")
+    content = read_source(tmp_path / "ours.safetensors")
+    assert is_detector(content)
+    assert content.metadata is not None
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("absent.pth", None, "no such file"),
-        ("absent.pkl", None, "cannot be read"),
+        ("absent.pkl", None, "no such file"),
         ("cut.pth", lambda file: file.read_bytes()[:5000], "not a complete torch file"),
         ("cut.pkl", lambda _: pickle.dumps({"model": {"a": np.zeros(9)}})[:-20], "not a complete pickle"),
         ("empty.pth", lambda _: b"", "torch file"),
@@ -183,8 +186,8 @@ def test_a_converted_file_predicts(file: Path, tmp_path: Path, capsys: pytest.Ca
     arguments = ["--weights", str(file), "--classes", "cell", "platelet", "other", "--output", str(output), "--quiet"]
     assert main(arguments) == 0
     assert "resnet18 fpn, 3 classes (cell, platelet, other)" in capsys.readouterr().out
-    assert read_metadata(output)["origin"] == str(file)
-    direct, converted = load_detector(file), open_detector(str(output))
+    assert read_metadata(output).more["origin"] == str(file)
+    direct, converted = load_detector(file), open_model(output)
     assert converted.classes == ("cell", "platelet", "other")
     picture = np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8)
     direct.settings = replace(direct.settings, output=replace(direct.settings.output, score_threshold=0.0))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from backbones.errors import InputError
-from deploy.models import open_switched
+from deploy.models import as_tested, open_model
 from detection.building import save_detector
 from detection.detector import Detector
 from detection.improvements.improved_detector import ImprovedDetector
@@ -70,15 +70,15 @@ def test_several_models_or_views_are_an_improved_detector(tmp_path: Path) -> Non
         (files[:1], Switches(flip=True)),
         (files, Switches(maxout=(64, 128))),
     ):
-        detector = open_switched(models, switches, "cpu", "fp32")
+        detector = as_tested([open_model(model) for model in models], models, switches)
         assert isinstance(detector, ImprovedDetector)
         assert len(detector.detectors) == len(models)
         assert len(detector.predict([picture])) == 1
-    plain = open_switched(files[:1], Switches(refine=True), "cpu", "fp32")
+    plain = as_tested([open_model(files[0])], files[:1], Switches(refine=True))
     assert isinstance(plain, Detector)
     assert plain.settings.output.refine
 
 
 def test_an_exported_model_takes_no_switch() -> None:
     with pytest.raises(InputError, match=r"m.onnx: an exported model is fixed, so it cannot take --flip, an ensemble"):
-        open_switched(["m.onnx", "b"], Switches(flip=True), "cpu", "fp32")
+        as_tested([small_detector(), small_detector()], ["m.onnx", "b"], Switches(flip=True))

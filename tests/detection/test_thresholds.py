@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,10 +71,9 @@ def test_they_are_stored_beside_untouched_tensors(tmp_path: Path) -> None:
     same, after = read_model(file)
     assert all(torch.equal(same[name], tensor) for name, tensor in tensors.items())
     assert list(same) == list(tensors)
-    architecture = {**before["architecture"], "score_thresholds": [0.3, 0.6]}
-    assert after == {**before, "architecture": architecture}
+    assert after == replace(before, architecture={**before.architecture, "score_thresholds": [0.3, 0.6]})
     assert load_detector(tmp_path).settings.score_thresholds == (0.3, 0.6)
-    named = tmp_path / f"model-{before['sha256'][:8]}.safetensors"  # a name that promises the checksum
+    named = tmp_path / f"model-{(before.sha256 or '')[:8]}.safetensors"  # a name that promises the checksum
     file.rename(named)
     store_thresholds(named, (0.1, 0.2))
     assert load_detector(named).settings.score_thresholds == (0.1, 0.2)

@@ -198,7 +198,7 @@ def test_the_run_ends_when_weights_get_no_better(scenes: None, tmp_path: Path, m
     assert [entry["AP50"] for entry in untimed(run) if "AP50" in entry] == [0.1, 0.3, 0.2, 0.3]
     state = torch.load(run / "last.pt", weights_only=True)
     assert (state["step"], state["notes"]["best"]["step"], state["notes"]["waited"]) == (8, 4, 2)
-    assert read_metadata(run / "model.safetensors")["metrics"]["step"] == 4
+    assert read_metadata(run / "model.safetensors").more["metrics"]["step"] == 4
     train(TrainingOptions(resume=str(run), **RESUME))  # nothing is left to do
     assert torch.load(run / "last.pt", weights_only=True)["step"] == 8
 

@@ -51,10 +51,10 @@ def test_logits_equal_onnx_runtimes_in_every_profile(classifier: Path) -> None:
 def test_replay_gives_the_same_and_how_long_it_takes(classifier: Path) -> None:
     from deploy.engines.binding import import_trt
     from deploy.engines.device_memory import CudaMemory
-    from deploy.engines.plan_metadata import read_plan_metadata
+    from deploy.engines.plan_metadata import read_plan
     from deploy.engines.runner import EngineRunner
 
-    trt = import_trt(read_plan_metadata(classifier)[1].library)
+    trt = import_trt(read_plan(classifier)[2].library)
     images = np.random.default_rng(0).integers(0, 255, (1, 224, 224, 3), np.uint8)
     found, times = {}, {}
     for record in (False, True):

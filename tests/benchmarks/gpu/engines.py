@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from deploy.engines.plan_metadata import read_plan_metadata, weights_of
+from deploy.engines.plan_metadata import read_plan, weights_of
 from deploy.runtimes import load_runtime
 from deploy.runtimes.classifier import ClassifierRuntime
 from deploy.runtimes.detector import DetectorRuntime
@@ -45,7 +45,7 @@ def source_of(file: Path) -> Path:
     Raises:
         InputError: the sidecar or the ONNX file is missing, or they do not belong together.
     """
-    return weights_of(file, read_plan_metadata(file)[1]) if file.suffix == ".plan" else file
+    return weights_of(file, read_plan(file)[2]) if file.suffix == ".plan" else file
 
 
 def _compared(file: Path, source: Path, calls: int) -> dict[str, Any]:

@@ -7,22 +7,16 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torchvision.models.segmentation import fcn_resnet50
 
 from backbones.errors import InputError
 from detection import train as train_script
 from detection.segmentation import job
-from detection.segmentation.building import load_segmenter, save_segmenter
+from detection.segmentation.building import load_segmenter
 from detection.segmentation.command import asks_for_segmentation
-from detection.segmentation.commands import evaluate_model, is_segmenter, predict_files
-from detection.segmentation.drawing import palette
-from detection.segmentation.label_names import VOC_LABELS
 from detection.segmentation.options import SegmentationOptions, resolve
-from detection.segmentation.prediction import predict_segmentation_files
 from detection.segmentation.recipes import RECIPES
 from detection.segmentation.starting import prepare
 from detection.segmentation.training import train
@@ -208,54 +202,3 @@ def test_misspelt_flags_are_wrong_usage(capsys: pytest.CaptureFixture[str]) -> N
         train_script.main(["--head", "fcn", "--output-strid", "8"])
     assert stop.value.code == 2
     assert "did you mean '--output-stride'" in capsys.readouterr().err
-
-
-def test_files_become_label_images_and_coloured_copies(tmp_path: Path) -> None:
-    segmenter = small_segmenter(classes=VOC_LABELS)
-    for name, size in (("a.png", (60, 90)), ("b.png", (64, 64))):
-        Image.fromarray(scene(1, size)[0]).save(tmp_path / name)
-    (tmp_path / "broken.png").write_bytes(b"nothing")
-    files = {tmp_path / f"{stem}.png": Path("in") / stem for stem in ("a", "broken", "b")}
-    faults = predict_segmentation_files(segmenter, files, tmp_path / "out")
-    assert [str(fault) for fault in faults] == [f"{tmp_path / 'broken.png'}: not a JPEG, PNG, WEBP or BMP picture"]
-    found = segmenter.predict([tmp_path / "a.png"])[0]
-    stored = Image.open(tmp_path / "out/labels/in/a.png")
-    assert stored.mode == "P"
-    assert np.array_equal(np.asarray(stored), found.labels.numpy())
-    assert np.array_equal(np.asarray(stored.convert("RGB")), palette()[found.labels.numpy()])
-    assert Image.open(tmp_path / "out/in/a.png").size == (90, 60)
-    listing = json.loads((tmp_path / "out/segmentation.json").read_text())
-    assert listing["classes"] == list(VOC_LABELS)
-    assert [entry["labels"] for entry in listing["pictures"]] == ["labels/in/a.png", "labels/in/b.png"]
-    for entry in listing["pictures"]:
-        assert sum(entry["shares"].values()) == pytest.approx(1, abs=1e-4)
-
-
-def test_save_and_load_keep_the_metrics(tmp_path: Path) -> None:
-    from backbones.weights.model_file import read_metadata, task_of
-
-    save_segmenter(small_segmenter(), tmp_path / "s.safetensors", recipe="voc", metrics={"mIoU": 0.5})
-    metadata = read_metadata(tmp_path / "s.safetensors")
-    assert (metadata["recipe"], metadata["metrics"], metadata["classes"]) == ("voc", {"mIoU": 0.5}, list(CLASSES))
-    assert task_of(tmp_path / "s.safetensors") == "segmentation"
-
-
-def test_models_are_scored_and_used_by_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = write_label_folder(tmp_path / "mine", {f"p{n}": scene(n) for n in range(12)}, CLASSES)
-    model = tmp_path / "s.safetensors"
-    save_segmenter(small_segmenter(classes=(*CLASSES, "cat")), model)
-    assert is_segmenter(str(model))
-    settings = {"device": "cpu", "quiet": True}
-    files = {"output": str(tmp_path / "m.json"), "report": str(tmp_path / "r.html")}
-    evaluate_model(str(model), f"voc:{folder}", "val", **settings, **files)
-    printed = capsys.readouterr().out
-    metrics = json.loads((tmp_path / "m.json").read_text())
-    assert f"mIoU           {metrics['mIoU']:.4f}" in printed
-    assert list(metrics["per_class"]) == [*CLASSES, "cat"]
-    assert "Worst pictures" in (tmp_path / "r.html").read_text()
-    (tmp_path / "broken.png").write_bytes(b"nothing")
-    pictures = {path: Path(path.stem) for path in (folder / "JPEGImages/p1.png", tmp_path / "broken.png")}
-    with pytest.raises(InputError, match="1 of 2 pictures could not be read; the others are done"):
-        predict_files(str(model), pictures, str(tmp_path / "out"), **settings)
-    assert "broken.png: not a JPEG" in capsys.readouterr().err
-    assert (tmp_path / "out/labels/p1.png").exists()
