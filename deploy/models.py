@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from backbones.weights.file_content import FileContent
     from deploy.runtimes import Runtime
     from detection.detector import Detector
-    from detection.improvements.improved_detector import ImprovedDetector
     from detection.inference_switches import Switches
     from detection.segmentation.segmenter import Segmenter
 
@@ -135,10 +134,13 @@ def _task_of(content: FileContent) -> str:
     from detection.segmentation.torchvision_fcn import is_segmenter
     from detection.weights import is_detector
 
+    if is_detector(content):
+        return "detection"
+    if is_segmenter(content):
+        return "segmentation"
     if content.metadata is None and find_format(content.tensors) is None:
-        if not (is_detector(content) or is_segmenter(content)):
-            convert(content, content.origin)  # says whose are known
-    return "detection" if is_detector(content) else "segmentation" if is_segmenter(content) else "classification"
+        convert(content, content.origin)  # says whose are known
+    return "classification"
 
 
 def _check_task(source: str | Path, task: str, wanted: Collection[str], elsewhere: Mapping[str, str]) -> None:
@@ -147,33 +149,38 @@ def _check_task(source: str | Path, task: str, wanted: Collection[str], elsewher
         raise InputError(f"{source}: holds {CALLED[task]}, not {others}; {elsewhere[task]}")
 
 
-def as_tested(models: Sequence[Model], sources: Sequence[str], switches: Switches) -> Model | ImprovedDetector:
-    """A model tested as the switches say; several detectors are an ensemble.
-
-    Args:
-        models: from ``open_model``.
-        sources: where they come from, for messages.
-        switches: of detectors.
+def open_tested(
+    sources: Sequence[str],
+    switches: Switches,
+    tasks: Collection[str],
+    *,
+    device: str,
+    precision: str,
+    engine: str | None,
+) -> Any:
+    """A model tested as the switches say; several sources are an ensemble of detectors. Arguments as ``open_model``'s.
 
     Raises:
-        InputError: a value is out of its range, or switches or an ensemble meet a model that has none.
+        InputError: a source cannot be opened, a value is out of its range, or switches or an ensemble meet a model that
+            has none.
     """
-    asked = switches.given_switches() + (["an ensemble"] if len(models) > 1 else [])
+    asked = switches.given_switches() + (["an ensemble"] if len(sources) > 1 else [])
+    exported = next((source for source in sources if is_exported(source)), None)
+    if exported and asked:
+        raise InputError(
+            f"{exported}: an exported model is fixed, so it cannot take {', '.join(asked)}; use the trained one"
+        )
+    models = [open_model(source, tasks=tasks, device=device, precision=precision, engine=engine) for source in sources]
     if not asked:
         return models[0]
-    for model, source in zip(models, sources, strict=True):
-        if is_exported(source):
-            raise InputError(
-                f"{source}: an exported model is fixed, so it cannot take {', '.join(asked)}; use the trained one"
-            )
-        if model.task != "detection":
-            raise InputError(f"{', '.join(asked)}: only detectors have it, and {source} is none")
     from detection.detector import Detector
     from detection.improvements.framed_views import ViewSettings
     from detection.improvements.improved_detector import ImprovedDetector
     from detection.inference_switches import with_switches
 
-    detectors = [model for model in models if isinstance(model, Detector)]
-    detectors[0].settings = with_switches(detectors[0].settings, switches)
+    for model, source in zip(models, sources, strict=True):
+        if not isinstance(model, Detector):
+            raise InputError(f"{', '.join(asked)}: only detectors have it, and {source} is none")
+    models[0].settings = with_switches(models[0].settings, switches)
     views = ViewSettings(switches.maxout or (), switches.scales or (), bool(switches.flip))
-    return ImprovedDetector(detectors, views) if len(detectors) > 1 or views != ViewSettings() else detectors[0]
+    return ImprovedDetector(models, views) if len(models) > 1 or views != ViewSettings() else models[0]

@@ -123,16 +123,13 @@ def _check(options: EvaluationOptions) -> None:
 def _open(options: EvaluationOptions) -> Any:
     """The model, or the ensemble."""
     from backbones.running.precision import choose_device, warn_of_emulation
-    from deploy.models import as_tested, open_model
+    from deploy.models import open_tested
 
     warn_of_emulation(choose_device(options.device), options.precision)
-    models = [
-        open_model(
-            source, tasks=tuple(_BY_TASK), device=options.device, precision=options.precision, engine=options.engine
-        )
-        for source in options.model
-    ]
-    return as_tested(models, options.model, options)
+    return open_tested(
+        options.model, options, tuple(_BY_TASK),
+        device=options.device, precision=options.precision, engine=options.engine,
+    )  # fmt: skip
 
 
 def _detect(options: EvaluationOptions, detector: Any) -> tuple[DetectionData, Sequence[Detections], tuple[float, ...]]:

@@ -115,7 +115,7 @@ def run(options: PredictionOptions) -> None:
     from backbones.running.command_line import Interrupted
     from backbones.running.interrupts import noticing_interrupts
     from backbones.running.progress import progress, start_logging
-    from deploy.models import as_tested, open_model
+    from deploy.models import open_tested
     from detection.prediction.running import Outcome, Prediction, Settings
     from detection.prediction.sources import find_sources
     from detection.prediction.video import Sampling, expected_frames
@@ -130,12 +130,10 @@ def run(options: PredictionOptions) -> None:
     if not sources:
         _refuse_nothing(outcome.faults)
     names = [options.model, *(options.ensemble.split(",") if options.ensemble else [])]
-    models = [
-        open_model(name, tasks=tuple(SAVED), device=options.device, precision=options.precision, engine=options.engine)
-        for name in names
-    ]
     switches = replace(options, max_detections=None)  # also of exported models: the rest is left out behind them
-    model: Any = as_tested(models, names, switches)
+    model = open_tested(
+        names, switches, tuple(SAVED), device=options.device, precision=options.precision, engine=options.engine
+    )
     saved = options.saved(model.task)
     thresholds, copies, open_listings = _BY_TASK[model.task](options, model, sources, saved)
     outcome.objects = None if thresholds is None else 0

@@ -23,7 +23,7 @@ def store_thresholds(source: str | Path, thresholds: Sequence[float]) -> Path:
     Raises:
         InputError: it is no trained detector's file, or there are more or fewer thresholds than classes.
     """
-    path = weights_path(source)
+    path = Path(source) if Path(source).suffix else weights_path(source)
     if path.suffix != ".safetensors":
         raise InputError(f"{path}: thresholds are stored in trained weights; store them there, then export again")
     tensors, metadata = read_model(path)

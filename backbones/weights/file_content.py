@@ -48,11 +48,15 @@ class FileContent:
         return hashlib.new(algorithm, self.data, usedforsecurity=False).hexdigest()
 
 
-def read_content(source: str | Path) -> FileContent:
+def read_content(source: str | Path, data: bytes | None = None) -> FileContent:
     """Read a run folder, a ``.safetensors``, a run's ``last.pt``, a pickle of arrays (``.pkl``) or a torch file.
 
     The latter two may end in ``.xz``. Containers (``state_dict``, ``model``, ...) are opened, and the prefixes of
     DistributedDataParallel and torch.compile removed, in any nesting.
+
+    Args:
+        source: the folder or file.
+        data: the bytes of a pickle or torch file, where they have been read already.
 
     Raises:
         InputError: the file is missing, damaged, exported, of a newer version, or holds something else.
@@ -66,7 +70,7 @@ def read_content(source: str | Path) -> FileContent:
             return replace(content_of(tensors), origin=str(path))
         return FileContent(tensors, {}, metadata, str(path))
     try:
-        data = path.read_bytes()
+        data = path.read_bytes() if data is None else data
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
     if ".pkl" in path.suffixes:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from backbones.data.download import download
 from backbones.errors import InputError, did_you_mean
 from backbones.weights.file_content import FileContent, read_content
+from backbones.weights.published import OWNERS as NETWORKS
 from detection.weights.class_names import VOC
 from detection.weights.contract import Facts
 
@@ -91,11 +93,11 @@ def find_published(source: str) -> Published | None:
 
 
 def unknown_name(source: str) -> InputError:
-    """What to say of a name with a scheme by which no detector is known."""
+    """What to say of a name with a scheme by which neither a detector nor a network is known."""
     scheme = next(scheme for scheme in SCHEMES if source.startswith(scheme))
-    rows = SCHEMES[scheme]
+    rows = [*SCHEMES[scheme], *NETWORKS.get(scheme.removesuffix("://"), {})]
     return InputError(
-        f"{source}: no detector is known by this name{did_you_mean(source.removeprefix(scheme), rows)}; "
+        f"{source}: no model is known by this name{did_you_mean(source.removeprefix(scheme), rows)}; "
         f"known are {', '.join(rows)}"
     )
 
@@ -111,14 +113,14 @@ def read_published(published: Published, name: str) -> FileContent:
     target = Path(torch.hub.get_dir()) / "checkpoints" / Path(published.address).name
     if not target.exists():
         download(published.address, target)
-    content = read_content(target)
-    found = content.checksum(published.algorithm)
+    data = target.read_bytes()
+    found = hashlib.new(published.algorithm, data, usedforsecurity=False).hexdigest()
     if not found.startswith(published.checksum):
         raise InputError(
             f"{target}: its name promises {published.algorithm} {published.checksum}..., it holds {found[:8]}...; "
             f"remove it, and it is fetched again"
         )
-    return replace(content, origin=name)
+    return replace(read_content(target, data), origin=name)
 
 
 def facts_of(content: FileContent) -> Facts:

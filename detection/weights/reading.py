@@ -9,7 +9,7 @@ from pathlib import Path
 from backbones.errors import InputError
 from backbones.weights import reading as networks
 from backbones.weights.file_content import FileContent
-from backbones.weights.published import is_published_name
+from backbones.weights.published import OWNERS
 from detection.weights.class_names import numbered
 from detection.weights.contract import DetectorFormat, Facts, ForeignDetector
 from detection.weights.detectron2_layout import DETECTRON2_DETECTORS
@@ -30,7 +30,8 @@ def read_source(source: str | Path) -> FileContent:
     published = find_published(text)
     if published is not None:
         return read_published(published, text)
-    if text.startswith(tuple(SCHEMES)) and not is_published_name(text):
+    owner, _, name = text.partition("://")
+    if text.startswith(tuple(SCHEMES)) and name not in OWNERS.get(owner, {}):
         raise unknown_name(text)
     return networks.read_source(source)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,6 +19,7 @@ from backbones.classifier import load_classifier
 from backbones.convention import InputConvention
 from backbones.data.digits import digits_classification
 from backbones.errors import InputError
+from backbones.metadata import ModelMetadata
 from backbones.prepare import main
 from backbones.protocols.sample import FramedSample, draw_numbers
 from backbones.resnet import ResNet
@@ -263,7 +263,7 @@ def test_a_torch_file_becomes_one_of_ours(tmp_path: Path) -> None:
     assert metadata.architecture == {"backbone": "resnet18"}
     assert metadata.input and metadata.input.size == (224, 224)
     assert metadata.more["statistics"]["images"] == 2
-    assert json.loads(json.dumps(metadata)) == metadata
+    assert ModelMetadata.from_text(metadata.to_text(), "new") == metadata
     found = read_model(tmp_path / "new.safetensors")[0]
     assert torch.equal(found["network.fc.weight"], network.fc.weight)
 

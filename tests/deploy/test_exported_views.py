@@ -10,7 +10,7 @@ import pytest
 from deploy import load_runtime
 from deploy.export_options import ExportOptions
 from deploy.exporting import export
-from deploy.models import as_tested, open_model
+from deploy.models import open_tested
 from deploy.runtimes.views import ViewsRuntime
 from detection.agreement import agreement
 from detection.building import save_detector
@@ -38,7 +38,7 @@ def test_the_file_gives_what_the_trained_model_gives_with_the_same_switches(
     )
     runtime = load_runtime(export(options))  # which has compared them in every engine
     assert isinstance(runtime, ViewsRuntime)
-    trained = as_tested([open_model(file)], [str(file)], switches)
+    trained = open_tested([str(file)], switches, ("detection",), device="cpu", precision="fp32", engine=None)
     assert isinstance(trained, ImprovedDetector)
     rng = np.random.default_rng(3)
     scenes = [compose_scene("val", number).image for number in range(6)]

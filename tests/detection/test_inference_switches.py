@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from backbones.errors import InputError
-from deploy.models import as_tested, open_model
+from deploy.models import open_tested
 from detection.building import save_detector
 from detection.detector import Detector
 from detection.improvements.improved_detector import ImprovedDetector
@@ -18,6 +19,9 @@ from detection.settings import InputSettings, OutputSettings, default_settings
 from tests.detection.builders import small_detector
 
 SETTINGS = default_settings("resnet50", ("a", "b"))
+
+DETECTORS = ("detection",)
+ON_CPU: dict[str, Any] = {"device": "cpu", "precision": "fp32", "engine": None}
 
 
 def test_nothing_given_changes_nothing() -> None:
@@ -70,15 +74,15 @@ def test_several_models_or_views_are_an_improved_detector(tmp_path: Path) -> Non
         (files[:1], Switches(flip=True)),
         (files, Switches(maxout=(64, 128))),
     ):
-        detector = as_tested([open_model(model) for model in models], models, switches)
+        detector = open_tested(models, switches, DETECTORS, **ON_CPU)
         assert isinstance(detector, ImprovedDetector)
         assert len(detector.detectors) == len(models)
         assert len(detector.predict([picture])) == 1
-    plain = as_tested([open_model(files[0])], files[:1], Switches(refine=True))
+    plain = open_tested(files[:1], Switches(refine=True), DETECTORS, **ON_CPU)
     assert isinstance(plain, Detector)
     assert plain.settings.output.refine
 
 
 def test_an_exported_model_takes_no_switch() -> None:
     with pytest.raises(InputError, match=r"m.onnx: an exported model is fixed, so it cannot take --flip, an ensemble"):
-        as_tested([small_detector(), small_detector()], ["m.onnx", "b"], Switches(flip=True))
+        open_tested(["m.onnx", "b"], Switches(flip=True), DETECTORS, **ON_CPU)

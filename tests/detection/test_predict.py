@@ -105,7 +105,7 @@ def test_when_nothing_can_be_read_nothing_is_written(
     [
         ((), "nothing to detect in"),
         (("IN", "--classes", "dgo"), "--classes: the model knows no 'dgo' (did you mean 'dog'?)"),
-        (("IN", "--threshold", "2"), "--threshold 2.0: scores lie between 0 and 1"),
+        (("IN", "--threshold", "2"), "threshold 2.0: scores lie between 0 and 1"),
         (("IN/a.jpg", "--output", "IN", "--format", "jpg"), "a drawn copy would replace it"),
         (("IN", "--save", "coco", "--coco-images", "absent.json"), "--coco-images absent.json: No such file"),
         (("IN", "--output", "IN/a.jpg"), "--output IN/a.jpg: is a file"),

@@ -93,5 +93,5 @@ def test_they_are_stored_nowhere_else(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="stored in trained weights"):
         store_thresholds("model.onnx", (0.5,))
     classifier = save_weights(build_backbone("resnet20", 2), tmp_path / "c.safetensors", "resnet20", classes=("a", "b"))
-    with pytest.raises(InputError, match="a model for classification"):
+    with pytest.raises(InputError, match="holds a classifier, not a detector"):
         store_thresholds(classifier, (0.5, 0.5))
