@@ -13,6 +13,7 @@ import onnxruntime
 import pytest
 
 from backbones.errors import InputError
+from backbones.metadata import ModelMetadata
 from deploy.engines.plan_metadata import Gpu, sha256_of, sidecar_of
 from deploy.engines.profiles import profiles_for
 from deploy.runtimes.tensorrt_runtime import TensorRTSession
@@ -20,7 +21,10 @@ from tests.deploy.small_graphs import DETECTION, write_detector_like
 from tests.deploy.tensorrt_stand_in import GPU, HostMemory, stand_in, write_plan
 
 PROFILES = profiles_for(
-    {"images": (-1, -1, -1, 3), "sizes": (-1, 2)}, DETECTION, scales=(64, 128), max_batch=3
+    {"images": (-1, -1, -1, 3), "sizes": (-1, 2)},
+    ModelMetadata.from_dict(DETECTION, "m.onnx"),
+    scales=(64, 128),
+    max_batch=3,
 )  # sides to 128, and to 224
 
 

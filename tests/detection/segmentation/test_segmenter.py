@@ -66,10 +66,10 @@ def test_other_files_are_no_segmenters(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"d\.pth: neither a segmenter of this project nor torchvision's fcn_resnet50"):
         load_segmenter(tmp_path / "d.pth")
     save_weights(build_backbone("resnet20", 10), tmp_path / "c.safetensors", "resnet20")
-    with pytest.raises(InputError, match="holds a model for classification, not a segmenter"):
+    with pytest.raises(InputError, match="holds a classifier, not a segmenter"):
         load_segmenter(tmp_path / "c.safetensors")
     save_segmenter(small_segmenter(), tmp_path / "s.safetensors")
-    with pytest.raises(InputError, match="holds a model for segmentation, not a detector"):
+    with pytest.raises(InputError, match="holds a segmenter, not a detector"):
         load_detector(tmp_path / "s.safetensors")
 
 
