@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-from PIL import Image
-
 from backbones.errors import InputError
-from backbones.images import Labels, Picture, read_image
-from backbones.running.atomic_write import atomic_path, write_json
+from backbones.images import Picture, read_image
+from backbones.running.atomic_write import write_json
+from detection.drawing import save_drawn
 from detection.segmentation.drawing import draw_labels, save_labels
 from detection.segmentation.maps import SegmentationMap
 
@@ -54,9 +52,8 @@ def predict_segmentation_files(
         path, picture = waiting.pop(place)
         name = files[path].with_name(f"{files[path].name}.png")
         save_labels(output / "labels" / name, found.labels)
-        with atomic_path(output / name) as partial:
-            Image.fromarray(draw_labels(picture, found.labels, segmenter.classes)).save(partial, format="PNG")
-        entries[path] = {"file": str(path), "labels": f"labels/{name}", "shares": _shares(found, segmenter.classes)}
+        save_drawn(output / name, draw_labels(picture, found.labels, segmenter.classes))
+        entries[path] = {"file": str(path), "labels": f"labels/{name}", "shares": found.to_json(segmenter.classes)}
         advance()
     listing = [entries[path] for path in files if path in entries]
     write_json(output / "segmentation.json", {"classes": list(segmenter.classes), "pictures": listing})
@@ -77,10 +74,3 @@ def _readable(
         waiting[place] = (path, picture)
         place += 1
         yield picture
-
-
-def _shares(found: SegmentationMap, classes: Sequence[str]) -> dict[str, float]:
-    """The part of the picture that each class covers, of those that are in it."""
-    labels: Labels = found.labels
-    counts = np.bincount(labels.reshape(-1), minlength=len(classes))
-    return {name: round(int(count) / labels.size, 6) for name, count in zip(classes, counts, strict=True) if count}

@@ -38,7 +38,7 @@ def test_detect_gives_what_the_detector_predicts(
 ) -> None:
     answer = client.predict(handle_file(picture), model, 0.05, api_name="/detect")
     runtime = load_runtime(models[model])
-    wanted = runtime.predict([picture])[0].above(0.05).to_json(runtime.classes)
+    wanted = runtime.predict(picture, threshold=0.05).to_json()
     assert len(wanted) == 5 and ("mask" in wanted[0]) == (model == "masks")
     assert_alike(answer["detections"], wanted)
     assert (answer["model"], answer["height"], answer["width"], answer["file"]) == (model, 90, 120, "bright.png")
@@ -54,7 +54,7 @@ def test_detect_filters_by_score_and_class(client: Client, picture: Path) -> Non
 def test_classify_gives_the_five_best(client: Client, models: dict[str, Path], picture: Path) -> None:
     answer = client.predict(handle_file(picture), api_name="/classify")
     runtime = load_runtime(models["classifier"])
-    probabilities = runtime.predict([picture])[0]
+    probabilities = np.asarray(runtime.predict(picture))
     best = np.argsort(-probabilities)
     assert [item["class"] for item in answer["classes"]] == [runtime.classes[label] for label in best]
     np.testing.assert_allclose([item["score"] for item in answer["classes"]], probabilities[best], atol=1e-4)
