@@ -33,7 +33,7 @@ def test_a_trained_detector_gives_what_it_predicts(tmp_path: Path) -> None:
     finder = open_finder(str(tmp_path), "mine")
     found, wanted = finder.find([PICTURE])[0], detector.eval().predict(PICTURE, threshold=0)
     assert found.to_json() == wanted.to_json()
-    assert finder.thresholds == (0.2, 0.3, 0.4) and start_threshold(finder) == 0.3
+    assert finder.score_thresholds == (0.2, 0.3, 0.4) and start_threshold(finder) == 0.3
 
 
 def test_a_trained_classifier_tells_where_it_looked() -> None:
