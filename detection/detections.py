@@ -48,7 +48,7 @@ class Detections(DrawnResult):
 
     def __getitem__(self, chosen: Any) -> Detections:
         """The detections that an index, a slice or a boolean array chooses."""
-        if isinstance(chosen, int | np.integer):
+        if not isinstance(chosen, slice) and np.ndim(chosen) == 0:
             if not -len(self) <= chosen < len(self):  # ends a loop over them, too
                 raise IndexError(f"object {chosen} of {len(self)}")
             chosen = [int(chosen)]

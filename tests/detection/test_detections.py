@@ -55,7 +55,14 @@ def test_a_representation_says_what_was_found(library: Any) -> None:
 @pytest.mark.parametrize("packed", [masks, lambda: CompressedMasks.of(masks())])
 def test_what_is_chosen_keeps_what_the_whole_knows(library: Any, packed: Any) -> None:
     found = detections(library, masks=packed(), category_ids=(4, 9), source="a.png")
-    for part in (found[1:], found[found.labels == 0], found.above(0.7), found.above((0.9, 0.1)), found[2], found[-1]):
+    for part in (
+        found[1:],
+        found[found.labels == 0],
+        found.above(0.7),
+        found.above((0.9, 0.1)),
+        found[2],
+        found[found.scores.argmin()],
+    ):
         assert (part.classes, part.category_ids, part.size, part.source) == (CLASSES, (4, 9), (48, 64), "a.png")
         assert len(part) == len(part.boxes) == len(part.masks)
     assert [one.names() for one in found] == [["person"], ["person"], ["dog"]]
