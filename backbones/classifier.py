@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from backbones.building import build_backbone
+from backbones.classification import PictureClassifier
 from backbones.contract import Backbone
 from backbones.convention import InputConvention
 from backbones.errors import InputError
@@ -22,7 +23,7 @@ from backbones.weights.loading import load_weights
 from backbones.weights.reading import read_source, read_weights
 
 
-class Classifier(nn.Module):
+class Classifier(PictureClassifier, nn.Module):
     """[B, 3, H, W] uint8 RGB -> logits [B, K], in the order of ``classes``.
 
     Args:

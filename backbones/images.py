@@ -10,10 +10,10 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from backbones.errors import InputError
 Picture = NDArray[np.uint8]
 Labels = NDArray[np.uint8]
 Size = tuple[int, int]
+_R = TypeVar("_R")
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 """What is decoded; Pillow's other parsers stay closed, since files may come from strangers."""
@@ -81,6 +82,21 @@ def picture_list(images: Any) -> tuple[list[Any], bool]:
     if not isinstance(images, Iterable) or isinstance(images, Mapping):
         raise InputError(f"{type(images).__name__} is no picture; {_TAKEN}, or a sequence of these")
     return [_one_picture(image, f"picture {place}: ") for place, image in enumerate(images)], False
+
+
+def answered(images: Any, answer: Callable[[list[Any]], list[_R]]) -> _R | list[_R]:
+    """What a ``predict`` gives: one result for one picture, a list for a sequence; ``[]`` for ``[]``.
+
+    Args:
+        images: what ``picture_list`` takes.
+        answer: a result for each of a list of pictures, in their order.
+
+    Raises:
+        InputError: something is no picture.
+    """
+    pictures, alone = picture_list(images)
+    results = answer(pictures)
+    return results[0] if alone else results
 
 
 _ALONE = (str, Path, bytes, bytearray, memoryview, Image.Image, np.ndarray)

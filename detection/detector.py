@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -27,24 +28,36 @@ class Detector(FasterRCNN):
         """Names in the order of the labels."""
         return self.settings.classes
 
-    def predict(self, images: Sequence[Any], batch_size: int = 8) -> list[Detections]:
+    def predict(
+        self, images: Any, batch_size: int = 8, threshold: float | None = None
+    ) -> Detections | list[Detections]:
         """Detect in pictures.
 
         Args:
-            images: paths, bytes, Pillow images or uint8 arrays [H, W, 3], of any size.
+            images: a path, the bytes of a file, a Pillow image, a uint8 array [H, W, 3] or a uint8 tensor [3, H, W],
+                of any size; or a sequence of these.
             batch_size: at most so many at once.
+            threshold: the least score, 0 for all that the network puts out; by default each class's own, if the model
+                stores them, or 0.5.
 
         Returns:
-            For each picture its detections, tensors on the CPU, in the picture's pixels.
+            One result for one picture, a list for a sequence: tensors on the CPU, in the picture's pixels.
 
         Raises:
-            InputError: something is no picture; the message names it.
+            InputError: something is no picture, and the message names it; or the threshold is no score.
         """
-        found = predict_in_order(self.detect_arrays, images, self.settings.input, batch_size)
-        return [to_tensors(detections) for detections in found]
+        return predict_in_order(self.predict_each, images, self.settings, batch_size, threshold, to_tensors)
 
     def predict_each(self, images: Iterable[Any], batch_size: int = 8) -> Iterator[tuple[int, Detections]]:
-        """The same over a stream, as numpy, in the order in which batches fill: (place in the stream, detections)."""
+        """All that the network puts out, of whatever score, for metrics and comparisons: over a stream, as numpy.
+
+        Args:
+            images: anything that ``read_image`` takes.
+            batch_size: at most so many at once.
+
+        Yields:
+            (place in the stream, detections), in the order in which batches fill.
+        """
         return predict_pictures(self.detect_arrays, images, self.settings.input, batch_size)
 
     @torch.inference_mode()
@@ -64,10 +77,10 @@ def to_arrays(found: DetectionBatch, settings: DetectorSettings) -> FoundArrays:
     """The same as numpy arrays on the CPU."""
     masks = None if found.masks is None else found.masks.float().cpu().numpy()
     boxes, scores, labels = (part.cpu().numpy() for part in (found.boxes, found.scores, found.labels))
-    return FoundArrays(boxes, scores, labels, masks, settings.masks is not None and settings.masks.whole_pixels)
+    return FoundArrays.of(settings, boxes, scores, labels, masks)
 
 
 def to_tensors(found: Detections) -> Detections:
     """Boxes, scores and labels as tensors; masks stay run lengths."""
     boxes, scores, labels = (torch.from_numpy(part) for part in (found.boxes, found.scores, found.labels))
-    return Detections(boxes, scores, labels, found.masks)
+    return replace(found, boxes=boxes, scores=scores, labels=labels)

@@ -6,17 +6,26 @@ import colorsys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from backbones.errors import InputError
 from backbones.images import Picture, resize
+from backbones.running.atomic_write import atomic_path
 from detection.detections import Detections
 
 Color = tuple[int, int, int]
 Rectangle = tuple[float, float, float, float]
 
+FORMATS: dict[str, dict[str, Any]] = {
+    ".png": {"format": "PNG", "compress_level": 1},
+    ".jpg": {"format": "JPEG", "quality": 92},
+}
+"""How drawn pictures are written, by suffix."""
 _TINT = 0.45
 """How much of a mask's pixels is its class's colour."""
 
@@ -24,7 +33,7 @@ _TINT = 0.45
 def draw_detections(
     picture: Picture,
     found: Detections,
-    classes: Sequence[str],
+    classes: Sequence[str] = (),
     truth: Sequence[Sequence[float]] = (),
     enlarge: int = 1,
     colors: Sequence[Color] | None = None,
@@ -37,7 +46,7 @@ def draw_detections(
     Args:
         picture: [H, W, 3] uint8.
         found: boxes, and masks if there are any, in its pixels.
-        classes: names in the order of the labels.
+        classes: names in the order of the labels; by default those that the detections know.
         truth: boxes [n, 4] to draw in white below, such as annotations.
         enlarge: draw on a picture so many times larger, where labels would hide small ones.
         colors: of each detection, in place of that of its class.
@@ -56,13 +65,37 @@ def draw_detections(
     boxes = [[float(edge) * enlarge for edge in box] for box in found.boxes]
     for number in reversed(range(len(found))):
         _outline(draw, boxes[number], colors[number], line)
-    texts = [
-        f"{classes[int(label)]} {float(score):.2f}" for label, score in zip(found.labels, found.scores, strict=True)
-    ]
+    texts = [f"{name} {float(score):.2f}" for name, score in zip(found.names(classes), found.scores, strict=True)]
     labels = _arrange(draw, boxes, texts, image.size)
     for label, color in reversed(list(zip(labels, colors, strict=True))):
         label.write(draw, color)
     return np.asarray(image)
+
+
+def save_drawn(path: Path, drawn: Picture) -> None:
+    """Write a drawn picture, which is whole or absent, as its suffix says.
+
+    Raises:
+        InputError: another suffix than ``FORMATS`` has, or the file cannot be written.
+    """
+    suffix = suffix_of(path)
+    try:
+        with atomic_path(path) as partial:
+            Image.fromarray(drawn).save(partial, **FORMATS[suffix])
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def suffix_of(path: Path) -> str:
+    """The key of ``FORMATS`` that a file's name asks for.
+
+    Raises:
+        InputError: there is none.
+    """
+    suffix = {".jpeg": ".jpg"}.get(path.suffix.lower(), path.suffix.lower())
+    if suffix not in FORMATS:
+        raise InputError(f"{path}: drawn pictures are written as .png or .jpg; end the name in one of these")
+    return suffix
 
 
 def class_color(label: int) -> Color:

@@ -16,7 +16,14 @@ from detection.masks.compressed import CompressedMasks
 from detection.metrics.coco import CocoResult, as_coco_results, as_coco_truth, evaluate_coco
 from detection.metrics.confusion import confusion_matrix
 from detection.metrics.errors import ErrorBreakdown, Kind, break_down, judge
-from detection.metrics.thresholds import DEFAULT, OperatingPoint, best_point, best_thresholds
+from detection.metrics.thresholds import (
+    DEFAULT,
+    OperatingPoint,
+    StoredThresholds,
+    best_point,
+    best_thresholds,
+    thresholds_by_class,
+)
 from detection.metrics.voc import ClassCurve, evaluate_voc
 
 PredictEach = Callable[[Iterable[Any], int], Iterator[tuple[int, Detections]]]
@@ -167,8 +174,7 @@ def diagnose(found: Sequence[Detections], annotations: Annotations, thresholds: 
         annotations: the ground truth.
         thresholds: of each class, such as the detector's ``score_thresholds``; 0.5 where there are none.
     """
-    count = len(annotations.classes)
-    chosen = tuple(thresholds) if len(thresholds) == count else (DEFAULT,) * count
+    chosen = thresholds_by_class(StoredThresholds(tuple(annotations.classes), tuple(thresholds)))
     return Diagnosis(break_down(found, annotations), confusion_matrix(found, annotations, chosen), chosen)
 
 

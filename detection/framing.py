@@ -7,18 +7,19 @@ never depends on its neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backbones.images import Picture, Size, fit_size, padded_size, read_image, resize, stack_padded
+from backbones.images import Picture, Size, answered, fit_size, padded_size, read_image, resize, stack_padded
 from backbones.protocols.reading import map_ahead
 from detection.detections import Detections
 from detection.masks.pasting import paste, whole_pixel_boxes
-from detection.settings import InputSettings
+from detection.metrics.thresholds import thresholds_by_class
+from detection.settings import DetectorSettings, InputSettings
 
 WORKERS = 2
 """Threads that read and resize pictures while the network looks at others."""
@@ -38,6 +39,7 @@ class FoundArrays:
         labels: [B, D].
         masks: [B, D, m, m], the probability of each cell of a box, or None.
         whole_pixels: masks want boxes rounded to whole pixels.
+        classes, category_ids: of the labels, as the model's settings have them.
     """
 
     boxes: NDArray[Any]
@@ -45,6 +47,16 @@ class FoundArrays:
     labels: NDArray[Any]
     masks: NDArray[Any] | None = None
     whole_pixels: bool = False
+    classes: tuple[str, ...] = ()
+    category_ids: tuple[int, ...] = ()
+
+    @classmethod
+    def of(
+        cls, settings: DetectorSettings, boxes: Any, scores: Any, labels: Any, masks: NDArray[Any] | None
+    ) -> FoundArrays:
+        """What a model of these settings finds."""
+        whole_pixels = settings.masks is not None and settings.masks.whole_pixels
+        return cls(boxes, scores, labels, masks, whole_pixels, settings.classes, settings.category_ids)
 
 
 Detect = Callable[[Picture, NDArray[np.int64]], FoundArrays]
@@ -158,11 +170,30 @@ def predict_pictures(
 
 
 def predict_in_order(
-    detect: Detect, pictures: Sequence[Any], settings: InputSettings, batch_size: int
-) -> list[Detections]:
-    """``predict_pictures``, in the order of the pictures."""
-    found = dict(predict_pictures(detect, pictures, settings, batch_size))
-    return [found[number] for number in range(len(pictures))]
+    predict_each: Callable[[Iterable[Any], int], Iterator[tuple[int, Detections]]],
+    images: Any,
+    settings: DetectorSettings,
+    batch_size: int,
+    threshold: float | None,
+    finish: Callable[[Detections], Detections] = lambda found: found,
+) -> Detections | list[Detections]:
+    """What every detector's ``predict`` gives: what counts as found, one result for one picture, a list for several.
+
+    Args:
+        predict_each: the detector's.
+        images: what ``picture_list`` takes.
+        settings: the detector's.
+        batch_size: at most so many pictures at once.
+        threshold: as ``thresholds_by_class`` has it.
+        finish: applied to each result.
+    """
+    least = thresholds_by_class(settings, threshold)
+
+    def find(pictures: list[Any]) -> list[Detections]:
+        found = dict(predict_each(pictures, batch_size))
+        return [finish(replace(found[number].above(least), source=picture)) for number, picture in enumerate(pictures)]
+
+    return answered(images, find)
 
 
 def unframe(picture: Framed, found: FoundArrays, row: int) -> Detections:
@@ -177,4 +208,6 @@ def unframe(picture: Framed, found: FoundArrays, row: int) -> Detections:
         grids = found.masks[row, real].astype(np.float32)
         frames = whole_pixel_boxes(boxes, grids.shape[-1]) if found.whole_pixels else boxes
         masks = paste(grids, frames, picture.original)
-    return Detections(boxes, found.scores[row, real], found.labels[row, real].astype(np.int64), masks)
+    labels = found.labels[row, real].astype(np.int64)
+    scores = found.scores[row, real]
+    return Detections(boxes, scores, labels, masks, found.classes, found.category_ids, picture.original)

@@ -12,7 +12,7 @@ from backbones.data.labelled import LabelledPictures
 from backbones.images import Picture
 from backbones.protocols.class_names import columns_for
 from backbones.protocols.reading import map_ahead
-from backbones.protocols.scoring import STANDARD_VIEW, Logits, Scores, mean_scores
+from backbones.protocols.scoring import Logits, Scores, mean_scores, view_area
 from backbones.protocols.views import check_protocol, views_of
 
 
@@ -67,11 +67,7 @@ def ensemble_scores(
             return views_of(data.picture(number), protocol, convention)
 
         made = map_ahead(views, range(count), workers)
-        scores = mean_scores(member.logits, made, count, batch_size * _view_area(member.convention), advance)
+        scores = mean_scores(member.logits, made, count, batch_size * view_area(member.convention), advance)
         total = scores[:, order] if total is None else total + scores[:, order]
     assert total is not None
     return total / np.float32(len(members))
-
-
-def _view_area(convention: InputConvention) -> int:
-    return convention.size[0] * convention.size[1] if convention.size else STANDARD_VIEW

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from backbones.convention import InputConvention
 from backbones.images import Picture, Size
 
 Logits = Callable[[Picture], NDArray[np.floating]]
@@ -47,6 +48,11 @@ def mean_scores(
         np.add.at(scores, owners, found)  # a picture may own several views of a batch
         advance(completed)
     return np.zeros((0, 0), np.float32) if scores is None else scores
+
+
+def view_area(convention: InputConvention) -> int:
+    """Pixels of a network's own view; of one that takes any size, of the usual."""
+    return _area(convention.size) if convention.size else STANDARD_VIEW
 
 
 def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:

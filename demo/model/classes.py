@@ -13,8 +13,9 @@ from backbones.convention import InputConvention
 from backbones.errors import InputError
 from backbones.framing import frame_for_classifier
 from backbones.images import Picture, Size, fit_size
+from backbones.protocols.scoring import softmax
 from demo.model.servers import FLAGS, asked, read_address
-from deploy.runtimes.classifier import ClassifierRuntime, probabilities
+from deploy.runtimes.classifier import ClassifierRuntime
 
 if TYPE_CHECKING:
     from backbones.classifier import Classifier
@@ -152,4 +153,4 @@ def _classified(
 ) -> Classified:
     area = seen_area((picture.shape[0], picture.shape[1]), convention)
     row = None if activation is None else np.asarray(activation[0], np.float32)
-    return Classified(probabilities(logits)[0], row, area)
+    return Classified(softmax(logits)[0].astype(np.float32), row, area)

@@ -9,7 +9,7 @@ from backbones.errors import InputError
 from backbones.images import Picture
 from demo.model.servers import FLAGS, asked, read_address
 from detection.detections import Detections
-from detection.metrics.thresholds import DEFAULT
+from detection.metrics.thresholds import thresholds_by_class
 
 if TYPE_CHECKING:
     from deploy.serving.connection import Client
@@ -21,12 +21,12 @@ class ObjectFinder(Protocol):
     Attributes:
         name: for people.
         classes: names by label.
-        thresholds: the least score of each class that the model stores; empty if it stores none.
+        score_thresholds: the least score of each class that the model stores; empty if it stores none.
     """
 
     name: str
     classes: tuple[str, ...]
-    thresholds: tuple[float, ...]
+    score_thresholds: tuple[float, ...]
 
     def find(self, pictures: Sequence[Picture]) -> list[Detections]:
         """All detections of each picture [H, W, 3], in its pixels, as numpy.
@@ -49,7 +49,7 @@ class LocalFinder:
         self.name, self._detector = name, detector
         self.classes = detector.classes
         stored = detector.settings.score_thresholds
-        self.thresholds = stored if len(stored) == len(self.classes) else ()
+        self.score_thresholds = stored if len(stored) == len(self.classes) else ()
 
     def find(self, pictures: Sequence[Picture]) -> list[Detections]:
         found = dict(self._detector.predict_each(pictures, batch_size=4))
@@ -59,7 +59,7 @@ class LocalFinder:
 class ServedFinder:
     """A detector behind a server's address; it states no thresholds."""
 
-    thresholds: tuple[float, ...] = ()
+    score_thresholds: tuple[float, ...] = ()
 
     def __init__(self, name: str, client: Client) -> None:
         self.name, self._client = name, client
@@ -88,4 +88,5 @@ def open_finder(source: str, name: str, device: str = "cpu", engine: str | None 
 
 def start_threshold(finder: ObjectFinder) -> float:
     """Where the slider stands at first: the mean of the model's own thresholds, or 0.5."""
-    return round(sum(finder.thresholds) / len(finder.thresholds), 2) if finder.thresholds else DEFAULT
+    least = thresholds_by_class(finder)
+    return round(sum(least) / len(least), 2)

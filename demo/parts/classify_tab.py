@@ -11,6 +11,7 @@ import gradio as gr
 import numpy as np
 from numpy.typing import NDArray
 
+from backbones.classification import TOP, Classification
 from backbones.errors import InputError
 from backbones.images import Picture, resize
 from demo.model.classes import Classified
@@ -23,7 +24,6 @@ from demo.safety.uploads import Upload
 from demo.view.heat import draw_heat
 from demo.view.words import duration, extent, facts_html, plural
 
-TOP = 5
 _VIDEO_RATE = 4.0
 _WIDE_ENOUGH = 320
 
@@ -147,11 +147,8 @@ class ClassifyTab:
         classifier = self.classifiers[model]
         looked, seconds = classify_uploads(classifier, [picture], self.service.limits, lambda done, total: None)
         sent, _, answer = looked[0]
-        best = np.argsort(-answer.probabilities, kind="stable")[:TOP]
-        classes = [
-            {"class": classifier.classes[int(label)], "score": round(float(answer.probabilities[label]), 6)}
-            for label in best
-        ]
+        best = Classification(answer.probabilities, classifier.classes).top(TOP)
+        classes = [{"class": name, "score": round(score, 6)} for name, score in best]
         return {"model": model, "seconds": round(seconds, 4), "file": sent.name, "classes": classes}
 
     @explained

@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from backbones.errors import InputError, did_you_mean
+from backbones.errors import InputError
 from backbones.images import Picture
 from demo.model.objects import ObjectFinder, start_threshold
 from demo.parts.frames import short_video
@@ -18,9 +18,10 @@ from demo.parts.looking import find_in_uploads
 from demo.parts.refusals import explained
 from demo.parts.service import EXAMPLES, MODEL_CALL, VIEW_CALL, Service
 from demo.safety.uploads import Upload
-from demo.view.found import Chosen, Found, draw_found, least_scores, table_rows
+from demo.view.found import Chosen, Found, draw_found, table_rows
 from demo.view.words import counts_html, duration, extent, facts_html, plural, spoken_summary
 from detection.detections import Detections
+from detection.metrics.thresholds import DEFAULT, thresholds_by_class
 from detection.prediction.video import VideoWriter
 
 COLUMNS = ["class", "score", "x1", "y1", "x2", "y2"]
@@ -83,7 +84,7 @@ class DetectTab:
         )
 
     def _build_results(self) -> None:
-        own = bool(self.first.thresholds)
+        own = bool(self.first.score_thresholds)
         self._drawn = build_detection_picture("detect-drawn", 460)
         self._film = gr.Video(
             label="The video with what was found", interactive=False, visible=False, elem_id="detect-film",
@@ -118,7 +119,9 @@ class DetectTab:
                 label="Objects, boxes in pixels of the picture", max_height=260, elem_id="detect-table",
             )  # fmt: skip
         self._api_answer = gr.JSON(visible=False, label="detections")
+        self._api_threshold = gr.Number(None, visible=False, label="least score; without it the model's own, or 0.5")
         self._api_classes = gr.Textbox("", visible=False, label="names with commas between them; empty for all")
+        self._api_own = gr.Checkbox(True, visible=False, label="without a least score the model's own, not 0.5")
         self._api = gr.Button(visible=False)
 
     def _connect(self) -> None:
@@ -159,14 +162,14 @@ class DetectTab:
         )
         self._api.click(
             self.detect,
-            [self._picture, self._model, self._threshold, self._api_classes, self._own, self._masks],
+            [self._picture, self._model, self._api_threshold, self._api_classes, self._api_own, self._masks],
             self._api_answer, api_name="detect", **MODEL_CALL,
         )  # fmt: skip
 
     def _adopt(self, model: str) -> tuple[Any, Any, Any]:
         """The controls for another model."""
         finder = self.finders[model]
-        own = bool(finder.thresholds)
+        own = bool(finder.score_thresholds)
         return (
             gr.update(value=start_threshold(finder)),
             gr.update(value=own, visible=own),
@@ -227,9 +230,11 @@ class DetectTab:
 
     @explained
     def detect(
-        self, picture: Upload | None, model: str, threshold: float, classes: str, own: bool, masks: bool
-    ) -> dict[str, Any]:
-        """Find objects in one picture.
+        self, picture: Upload | None, model: str, threshold: float | None = None, classes: str = "",
+        own: bool = True, masks: bool = True,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Find objects in one picture: with ``threshold`` all whose score is at least that, without it those that reach
+        their class's own, if the model has them, or 0.5 (with ``own`` false always 0.5).
 
         Gives the picture's file name, height and width, and its detections: class, score, box as (x1, y1, x2, y2) in
         pixels, and of models with masks the mask in COCO's compressed form.
@@ -237,12 +242,10 @@ class DetectTab:
         if picture is None:
             raise InputError("give a picture")
         finder = self.finders[model]
-        wanted = [name.strip() for name in (classes or "").split(",") if name.strip()]
-        for name in wanted:
-            if name not in finder.classes:
-                raise InputError(f"{model} knows no class {name!r}{did_you_mean(name, finder.classes)}")
+        chosen = Chosen(DEFAULT if threshold is None and not own else threshold, classes or (), masks)
+        thresholds_by_class(finder, chosen.threshold, chosen.classes or None, "classes")  # before the model is asked
         found = find_in_uploads(finder, [picture], self.service.limits, lambda done, total: None)
-        answer = found.to_json(0, _chosen(threshold, own, wanted, masks))
+        answer = found.to_json(0, chosen)
         return {"model": model, "seconds": round(found.seconds, 4), **answer}
 
     @explained
@@ -253,7 +256,6 @@ class DetectTab:
         if upload is None:
             raise InputError("choose a video first")
         finder, chosen = self.finders[model], _chosen(threshold, own, classes, masks)
-        least = least_scores(finder.classes, finder.thresholds, chosen)
         stem = PurePath(upload.name).stem
         path = self.service.files.place(f"{stem}-found.mp4")
         begun, told, number = time.perf_counter(), 0.0, 0
@@ -261,9 +263,7 @@ class DetectTab:
             writer: VideoWriter | None = None
             try:
                 for moment, picture in video.frames():
-                    found = finder.find([picture])[0].above(least)
-                    if not masks:
-                        found = Detections(found.boxes, found.scores, found.labels)
+                    found = chosen.of(finder.find([picture])[0], finder)
                     drawn = draw_found(picture, found, finder.classes)
                     writer = writer or VideoWriter(path, (drawn.shape[0], drawn.shape[1]), video.rate).__enter__()
                     writer.add(drawn, moment)
@@ -358,7 +358,7 @@ class DetectTab:
 
 
 def _chosen(threshold: float, own: bool, classes: list[str] | None, masks: bool) -> Chosen:
-    return Chosen(threshold, own, tuple(classes or ()), masks)
+    return Chosen(None if own else threshold, tuple(classes or ()), masks)
 
 
 def build_detection_picture(element: str, height: int) -> gr.Image:

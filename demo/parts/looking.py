@@ -34,7 +34,7 @@ def find_in_uploads(finder: ObjectFinder, uploads: Sequence[Upload], limits: Lim
         seconds += time.perf_counter() - begun
         pictures += [FoundPicture(picture, found) for picture, found in zip(part, answers, strict=True)]
         advance(len(pictures), len(sent))
-    return Found(finder.name, finder.classes, finder.thresholds, tuple(pictures), seconds)
+    return Found(finder.name, finder.classes, finder.score_thresholds, tuple(pictures), seconds)
 
 
 def classify_uploads(

@@ -15,7 +15,7 @@ from demo.parts.service import EXAMPLES, MODEL_CALL, Service
 from demo.safety.uploads import Upload, read_uploads
 from demo.view.words import duration, extent, facts_html
 from detection.segmentation.drawing import save_labels
-from detection.segmentation.prediction import draw_map, shares_of
+from detection.segmentation.prediction import draw_map
 
 _WIDE_ENOUGH = 480
 
@@ -99,6 +99,6 @@ class SegmentTab:
         drawn = files.picture(draw_map(pixels, found, segmenter.classes, enlarge), f"{stem}-labelled")
         answer = {
             "model": model, "seconds": round(seconds, 4), "file": sent.name, "height": pixels.shape[0],
-            "width": pixels.shape[1], "shares": shares_of(found.labels, segmenter.classes),
+            "width": pixels.shape[1], "shares": found.to_json(segmenter.classes),
         }  # fmt: skip
         return answer, str(place), drawn

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +11,7 @@ from backbones.images import Picture, Size
 from demo.safety.uploads import Sent
 from detection.detections import Detections
 from detection.drawing import draw_detections
+from detection.metrics.thresholds import Thresholded, thresholds_by_class
 
 _WIDE_ENOUGH = 640
 """Smaller pictures are enlarged to about this, so that labels hide little."""
@@ -23,16 +23,23 @@ class Chosen:
     """What a visitor wants to see.
 
     Attributes:
-        threshold: the least score.
-        own: each class's own threshold instead, where the model stores them.
-        classes: names; none means all.
+        threshold: the least score; None for each class's own, where the model stores them, or 0.5.
+        classes: names, or a text with commas between them; none means all.
         masks: whether masks are shown.
     """
 
-    threshold: float = 0.5
-    own: bool = False
-    classes: tuple[str, ...] = ()
+    threshold: float | None = None
+    classes: str | tuple[str, ...] = ()
     masks: bool = True
+
+    def of(self, found: Detections, model: Thresholded) -> Detections:
+        """What of everything that a model found is to be seen.
+
+        Raises:
+            InputError: the model knows no such class, or no score can be compared with the threshold.
+        """
+        kept = found.above(thresholds_by_class(model, self.threshold, self.classes or None, "classes"))
+        return kept if self.masks else replace(kept, masks=None)
 
 
 @dataclass(frozen=True)
@@ -60,22 +67,20 @@ class Found:
     Attributes:
         model: its name.
         classes: names by label.
-        thresholds: the model's own, by label; may be empty.
+        score_thresholds: the model's own, by label; may be empty.
         pictures: in the order in which they were sent.
         seconds: that the model took, for all.
     """
 
     model: str
     classes: tuple[str, ...]
-    thresholds: tuple[float, ...] = ()
+    score_thresholds: tuple[float, ...] = ()
     pictures: tuple[FoundPicture, ...] = field(default=())
     seconds: float = 0.0
 
     def chosen(self, number: int, chosen: Chosen) -> Detections:
         """What a visitor wants to see of picture ``number``."""
-        found = self.pictures[number].found
-        kept = found.above(least_scores(self.classes, self.thresholds, chosen))
-        return kept if chosen.masks else replace(kept, masks=None)
+        return chosen.of(self.pictures[number].found, self)
 
     def to_json(self, number: int, chosen: Chosen) -> dict[str, Any]:
         """Picture ``number`` as ``detection/predict.py`` lists it."""
@@ -83,16 +88,6 @@ class Found:
         height, width = picture.size
         detections = self.chosen(number, chosen).to_json(self.classes)
         return {"file": picture.sent.name, "height": height, "width": width, "detections": detections}
-
-
-def least_scores(classes: Sequence[str], thresholds: Sequence[float], chosen: Chosen) -> tuple[float, ...]:
-    """The least score of each class; infinite for one that is not wanted."""
-    own = chosen.own and len(thresholds) == len(classes)
-    least = thresholds if own else (chosen.threshold,) * len(classes)
-    return tuple(
-        score if not chosen.classes or name in chosen.classes else math.inf
-        for name, score in zip(classes, least, strict=True)
-    )
 
 
 def draw_found(picture: Picture, found: Detections, classes: Sequence[str]) -> Picture:

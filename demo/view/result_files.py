@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from backbones.images import Picture
-from detection.prediction.copies import FORMATS
+from detection.drawing import FORMATS
 
 _PNG_PIXELS = 1_500_000
 """Larger pictures are written as JPEG, which takes a tenth of the time."""
@@ -29,8 +29,8 @@ class ResultFiles:
 
     def picture(self, picture: Picture, stem: str) -> str:
         """A drawn picture; the path of its file."""
-        suffix = "png" if picture.shape[0] * picture.shape[1] <= _PNG_PIXELS else "jpg"
-        path = self.place(f"{stem}.{suffix}")
+        suffix = ".png" if picture.shape[0] * picture.shape[1] <= _PNG_PIXELS else ".jpg"
+        path = self.place(f"{stem}{suffix}")
         Image.fromarray(picture).save(path, **FORMATS[suffix])
         return str(path)
 

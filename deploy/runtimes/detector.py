@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -35,23 +35,14 @@ class DetectorRuntime:
         self.settings = DetectorSettings.from_dict(metadata.architecture)
         self.classes = metadata.classes
 
-    def predict(self, images: Sequence[Any], batch_size: int = 8) -> list[Detections]:
-        """Detect in pictures.
-
-        Args:
-            images: paths, bytes, Pillow images or uint8 arrays [H, W, 3], of any size.
-            batch_size: at most so many at once.
-
-        Returns:
-            For each picture its detections, in the picture's pixels.
-
-        Raises:
-            InputError: something is no picture; the message names it.
-        """
-        return predict_in_order(self.detect_arrays, images, self.settings.input, batch_size)
+    def predict(
+        self, images: Any, batch_size: int = 8, threshold: float | None = None
+    ) -> Detections | list[Detections]:
+        """As ``detection.detector.Detector.predict``, with numpy arrays."""
+        return predict_in_order(self.predict_each, images, self.settings, batch_size, threshold)
 
     def predict_each(self, images: Iterable[Any], batch_size: int = 8) -> Iterator[tuple[int, Detections]]:
-        """The same over a stream, in the order in which batches fill: (place in the stream, detections)."""
+        """All that the network puts out, of whatever score: (place in the stream, detections), as batches fill."""
         return predict_pictures(self.detect_arrays, images, self.settings.input, batch_size)
 
     def detect_arrays(self, images: Picture, sizes: NDArray[np.int64]) -> FoundArrays:
@@ -64,5 +55,4 @@ class DetectorRuntime:
             logger.warning(
                 "suppression did not settle for %d of %d images", (~found["exact"]).sum(), len(found["exact"])
             )
-        whole_pixels = self.settings.masks is not None and self.settings.masks.whole_pixels
-        return FoundArrays(found["boxes"], found["scores"], found["labels"], found.get("masks"), whole_pixels)
+        return FoundArrays.of(self.settings, found["boxes"], found["scores"], found["labels"], found.get("masks"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from backbones.images import Picture
 from backbones.metadata import ModelMetadata
 from deploy.runtimes.session import Session
-from detection.segmentation.framing import segment_pictures
+from detection.segmentation.framing import segment_in_order, segment_pictures
 from detection.segmentation.maps import SegmentationMap
 from detection.segmentation.settings import SegmenterSettings
 
@@ -32,17 +32,9 @@ class SegmenterRuntime:
         self.settings = SegmenterSettings.from_dict(metadata.architecture)
         self.classes = metadata.classes
 
-    def predict(self, images: Sequence[Any], batch_size: int = 8) -> list[SegmentationMap]:
-        """Label the pixels of pictures (paths, bytes, Pillow images or uint8 arrays, of any size).
-
-        Returns:
-            For each picture labels and scores [H, W] at its own size.
-
-        Raises:
-            InputError: something is no picture; the message names it.
-        """
-        found = dict(self.predict_each(images, batch_size))
-        return [found[number] for number in range(len(images))]
+    def predict(self, images: Any, batch_size: int = 8) -> SegmentationMap | list[SegmentationMap]:
+        """As ``Segmenter.predict``, with numpy arrays."""
+        return segment_in_order(self.predict_each, images, batch_size)
 
     def predict_each(self, images: Iterable[Any], batch_size: int = 8) -> Iterator[tuple[int, SegmentationMap]]:
         """The same over a stream, in the order in which batches fill: (place in the stream, labels)."""
@@ -51,4 +43,4 @@ class SegmenterRuntime:
     def segment_arrays(self, images: Picture, sizes: NDArray[np.int64]) -> SegmentationMap:
         """One padded batch [B, H, W, 3] with valid sizes [B, 2] -> labels and scores [B, H, W]."""
         found = self.session.run({"images": images, "sizes": sizes})
-        return SegmentationMap(found["labels"].astype(np.uint8), found["scores"])
+        return SegmentationMap(found["labels"].astype(np.uint8), found["scores"], self.classes)

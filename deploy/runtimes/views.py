@@ -37,10 +37,6 @@ class ViewsRuntime(DetectorRuntime):
         self.views = ViewSettings(tuple(values["maxout"]), tuple(values["scales"]), values["flip"])
         self.sides = self.views.sides(self.settings.input.shorter)
 
-    def predict(self, images: Sequence[Any], batch_size: int = 8) -> list[Detections]:
-        found = dict(self.predict_each(images, batch_size))
-        return [found[number] for number in range(len(images))]
-
     def predict_each(self, images: Iterable[Any], batch_size: int = 8) -> Iterator[tuple[int, Detections]]:
         return predict_views(self.detect_views, images, self.settings.input, self.views, batch_size)
 

@@ -16,7 +16,7 @@ from backbones.images import Picture
 from backbones.running.precision import autocast
 from detection.detections import Detections
 from detection.detector import Detector, to_arrays, to_tensors
-from detection.framing import FoundArrays
+from detection.framing import FoundArrays, predict_in_order
 from detection.improvements.ensemble import mean_scorer, union
 from detection.improvements.framed_views import ViewSettings, predict_views
 from detection.improvements.multi_scale import TwoScalePooler
@@ -80,10 +80,11 @@ class ImprovedDetector:
         """Names in the order of the labels."""
         return self.detectors[0].classes
 
-    def predict(self, images: Sequence[Any], batch_size: int = 8) -> list[Detections]:
-        """As ``Detector.predict``."""
-        found = dict(self.predict_each(images, batch_size))
-        return [to_tensors(found[number]) for number in range(len(images))]
+    def predict(
+        self, images: Any, batch_size: int = 8, threshold: float | None = None
+    ) -> Detections | list[Detections]:
+        """As ``Detector.predict``; the first detector's thresholds count."""
+        return predict_in_order(self.predict_each, images, self.settings, batch_size, threshold, to_tensors)
 
     def predict_each(self, images: Iterable[Any], batch_size: int = 8) -> Iterator[tuple[int, Detections]]:
         """As ``Detector.predict_each``."""

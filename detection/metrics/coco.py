@@ -185,18 +185,5 @@ def as_coco_results(
     found: Sequence[Detections], image_ids: Sequence[int], category_ids: Sequence[int]
 ) -> list[dict[str, Any]]:
     """Detections as COCO's result files hold them, with the ids of the annotation file; masks as compressed text."""
-    results = []
-    for detections, image in zip(found, image_ids, strict=True):
-        corners = np.asarray(detections.boxes, np.float64).reshape(-1, 4)
-        boxes = np.concatenate((corners[:, :2], corners[:, 2:] - corners[:, :2]), 1).tolist()
-        labels = np.asarray(detections.labels).tolist()
-        rows = zip(labels, boxes, np.asarray(detections.scores, np.float64).tolist(), strict=True)
-        image_results: list[dict[str, Any]] = [
-            {"image_id": int(image), "category_id": int(category_ids[label]), "bbox": box, "score": score}
-            for label, box, score in rows
-        ]
-        if detections.masks is not None:
-            for item, mask in zip(image_results, detections.masks.to_compressed_coco(), strict=True):
-                item["segmentation"] = mask
-        results += image_results
-    return results
+    pairs = zip(found, image_ids, strict=True)
+    return [row for detections, image in pairs for row in detections.to_coco(image, category_ids)]

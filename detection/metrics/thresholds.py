@@ -75,15 +75,27 @@ class Thresholded(Protocol):
     def score_thresholds(self) -> tuple[float, ...]: ...
 
 
+@dataclass(frozen=True)
+class StoredThresholds:
+    """What a model stores, where the model itself is not at hand."""
+
+    classes: tuple[str, ...]
+    score_thresholds: tuple[float, ...]
+
+
 def thresholds_by_class(
-    model: Thresholded, threshold: float | None = None, chosen: str | None = None
+    model: Thresholded,
+    threshold: float | None = None,
+    chosen: str | Sequence[str] | None = None,
+    option: str = "--classes",
 ) -> tuple[float, ...]:
     """The least score of each class, for ``Detections.above``; infinite for a class that is not wanted.
 
     Args:
         model: its classes, and the thresholds that it stores: one for each class, or none.
         threshold: one for all classes, 0 for everything; by default those that the model stores, or 0.5.
-        chosen: names of the wanted classes with commas between them; by default all.
+        chosen: names of the wanted classes, also as one text with commas between them; by default all.
+        option: how errors call ``chosen``.
 
     Raises:
         InputError: no such class, or a threshold that no score can be compared with.
@@ -95,7 +107,7 @@ def thresholds_by_class(
     least = stored if threshold is None else (float(threshold),) * count
     if chosen is None:
         return tuple(least)
-    wanted = _named(chosen, model.classes)
+    wanted = _named(chosen, model.classes, option)
     return tuple(score if name in wanted else math.inf for name, score in zip(model.classes, least, strict=True))
 
 
@@ -105,13 +117,16 @@ def warn_of_limit(settings: DetectorSettings, threshold: float | None) -> None:
         logger.warning("the model itself leaves out scores up to %g", settings.output.score_threshold)
 
 
-def _named(chosen: str, classes: Sequence[str]) -> set[str]:
+def _named(chosen: str | Sequence[str], classes: Sequence[str], option: str) -> set[str]:
     """``cat,dog`` -> {cat, dog}; the whole text, if that is a class with a comma in its name."""
-    names = [chosen] if chosen in classes else [name.strip() for name in chosen.split(",") if name.strip()]
+    if not isinstance(chosen, str):
+        names = list(chosen)
+    else:
+        names = [chosen] if chosen in classes else [name.strip() for name in chosen.split(",") if name.strip()]
     for name in names:
         if name not in classes:
             some = f"; it has {', '.join(classes[:8])}{', ...' if len(classes) > 8 else ''}"
-            raise InputError(f"--classes: the model knows no {name!r}{did_you_mean(name, classes) or some}")
+            raise InputError(f"{option}: the model knows no {name!r}{did_you_mean(name, classes) or some}")
     if not names:
-        raise InputError("--classes: name one class or more, with commas between them")
+        raise InputError(f"{option}: name one class or more, with commas between them")
     return set(names)

@@ -8,18 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from backbones.errors import InputError
 from backbones.images import Picture
-from backbones.running.atomic_write import atomic_path
-from detection.drawing import draw_detections
+from detection.drawing import draw_detections, save_drawn
 from detection.prediction.sources import Source
-
-FORMATS: dict[str, dict[str, Any]] = {
-    "png": {"format": "PNG", "compress_level": 1},
-    "jpg": {"format": "JPEG", "quality": 92},
-}
 
 
 @dataclass(frozen=True)
@@ -51,8 +43,7 @@ class Copies:
 
     def save(self, source: Source, drawn: Picture) -> None:
         """Write a picture's copy."""
-        with atomic_path(self.path(source)) as partial:
-            Image.fromarray(drawn).save(partial, **FORMATS[self.format])
+        save_drawn(self.path(source), drawn)
 
     def refuse_overwriting(self, sources: Sequence[Source]) -> None:
         """Make sure that no copy takes the place of a file that is read.

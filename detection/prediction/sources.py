@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 from backbones.errors import InputError
 from backbones.images import SUFFIXES
 
+logger = logging.getLogger("shortcut")
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".gif")
 STANDARD_INPUT = "-"
 _LONGEST = 200
@@ -53,7 +56,7 @@ class _Collection:
         """A name of the command line or of a list."""
         path = Path(entry)
         if _is_folder(path):
-            self._add_all(self._walk(path, set()), path, f"{entry}: no pictures or videos in this folder")
+            self._add_all(self._walk(path, set()), path, f"{entry}: no pictures or videos in this folder", entry)
         elif os.path.lexists(path) or not _MAGIC.search(entry):
             self._add_file(path, Path(path.name))
         else:
@@ -62,12 +65,14 @@ class _Collection:
             except (ValueError, NotImplementedError, re.error) as error:
                 self.faults.append(InputError(f"{entry}: not a pattern ({error})"))
                 return
-            self._add_all(matches, root, f"{entry}: no pictures or videos match this pattern")
+            self._add_all(matches, root, f"{entry}: no pictures or videos match this pattern", entry)
 
-    def _add_all(self, files: Iterable[Path], root: Path, nothing: str) -> None:
+    def _add_all(self, files: Iterable[Path], root: Path, nothing: str, entry: str) -> None:
         if Path(os.path.realpath(root)) == self._output:
             raise InputError(f"--output {self._given_output}: this folder is read; choose another, or one within it")
-        chosen = [file for file in files if not self._is_output(file, root)]
+        files = [file for file in files if not self._is_output(file, root)]
+        chosen = [file for file in files if _is_known(file)]
+        _say_unread(entry, [file for file in files if not _is_known(file) and _is_file(file)])
         if not chosen:
             self.faults.append(InputError(nothing))
         for file in chosen:
@@ -93,7 +98,7 @@ class _Collection:
         return stem
 
     def _walk(self, folder: Path, entered: set[str]) -> Iterator[Path]:
-        """Pictures and videos below a folder; links are followed, no folder is entered twice, hidden ones never."""
+        """The files below a folder; links are followed, no folder is entered twice, hidden ones never."""
         place = os.path.realpath(folder)
         if place in entered:
             return
@@ -108,7 +113,7 @@ class _Collection:
                 continue
             if _is_folder(entry):
                 yield from self._walk(entry, entered)
-            elif _is_known(entry):
+            else:
                 yield entry
 
     def _is_output(self, file: Path, root: Path) -> bool:
@@ -125,6 +130,8 @@ def find_sources(entries: Sequence[str], listing: str | None, output: Path) -> t
         listing: a file of such names, or ``-``.
         output: the folder to write to; what lies in it is no input, where a folder around it is searched.
 
+    Files of folders and patterns that are of no kind that is read are counted in a line of the log.
+
     Returns:
         The files, and what does not exist.
 
@@ -139,6 +146,14 @@ def find_sources(entries: Sequence[str], listing: str | None, output: Path) -> t
     if not names:
         raise InputError("nothing to detect in: name pictures, videos, folders, patterns, or a --list")
     return collection.sources, collection.faults
+
+
+def _say_unread(entry: str, files: Sequence[Path]) -> None:
+    """How many files of a folder or pattern are of no kind that is read, by suffix, the most frequent first."""
+    suffixes = Counter(file.suffix.lower() or "no suffix" for file in files)
+    if suffixes:
+        listed = ", ".join(f"{suffix} {count}" for suffix, count in suffixes.most_common())
+        logger.warning("%s: %d file%s not read (%s)", entry, len(files), " is" if len(files) == 1 else "s are", listed)
 
 
 def _shortened(name: str) -> str:
@@ -165,7 +180,7 @@ def _match(pattern: str) -> tuple[Path, list[Path]]:
     first = next(place for place, part in enumerate(parts) if _MAGIC.search(part))
     root = Path(*parts[:first])
     found = sorted(root.glob(str(Path(*parts[first:]))), key=_natural_order)
-    return root, [path for path in found if _is_known(path) and not _is_hidden(path.relative_to(root))]
+    return root, [path for path in found if not _is_hidden(path.relative_to(root))]
 
 
 def _is_folder(path: Path) -> bool:

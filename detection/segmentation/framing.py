@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backbones.images import Picture, read_image, resize_nearest, stack_padded
+from backbones.images import Picture, answered, read_image, resize_nearest, stack_padded
 from detection.framing import Framed, batches_of_equal_size, frame
 from detection.segmentation.maps import SegmentationMap
 from detection.settings import InputSettings
@@ -39,8 +40,31 @@ def segment_pictures(
             yield picture.number, _unframe(picture, found, row)
 
 
+def segment_in_order(
+    segment_each: Callable[[Iterable[Any], int], Iterator[tuple[int, SegmentationMap]]],
+    images: Any,
+    batch_size: int,
+    finish: Callable[[SegmentationMap], SegmentationMap] = lambda found: found,
+) -> SegmentationMap | list[SegmentationMap]:
+    """What every segmenter's ``predict`` gives.
+
+    Args:
+        segment_each: its ``predict_each``.
+        images: what ``picture_list`` takes.
+        batch_size: at most so many pictures at once.
+        finish: applied to each result.
+    """
+
+    def segment(pictures: list[Any]) -> list[SegmentationMap]:
+        found = dict(segment_each(pictures, batch_size))
+        return [finish(replace(found[number], source=picture)) for number, picture in enumerate(pictures)]
+
+    return answered(images, segment)
+
+
 def _unframe(picture: Framed, found: SegmentationMap, row: int) -> SegmentationMap:
     """Drop the padding, and give every pixel of the picture what the nearest one of the network's input has."""
     height, width = picture.image.shape[:2]
     labels, scores = (part[row, :height, :width] for part in (found.labels, found.scores))
-    return SegmentationMap(resize_nearest(labels, picture.original), resize_nearest(scores, picture.original))
+    labels, scores = (resize_nearest(part, picture.original) for part in (labels, scores))
+    return SegmentationMap(labels, scores, found.classes)

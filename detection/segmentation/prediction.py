@@ -8,9 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-import numpy as np
-
-from backbones.images import Labels, Picture, resize, resize_nearest
+from backbones.images import Picture, resize, resize_nearest
 from detection.prediction.listings import JsonItems, Listing, View, growing_text
 from detection.segmentation.drawing import draw_labels, save_labels
 from detection.segmentation.maps import SegmentationMap
@@ -43,12 +41,6 @@ def label_path(view: View) -> Path:
     return Path("labels") / stem.with_name(f"{stem.name}.png")
 
 
-def shares_of(labels: Labels, classes: Sequence[str]) -> dict[str, float]:
-    """The part of a picture [H, W] that each class covers, of those that are in it."""
-    counts = np.bincount(labels.reshape(-1), minlength=len(classes))
-    return {name: round(int(count) / labels.size, 6) for name, count in zip(classes, counts, strict=True) if count}
-
-
 class _LabelImages:
     """PNG files whose pixels are the labels, with VOC's palette."""
 
@@ -73,7 +65,7 @@ class _Shares:
         height, width = view.size
         place = {"file": str(view.source.path), **view.moment, "height": height, "width": width}
         image = {"labels": label_path(view).as_posix()} if self._labels else {}
-        self._items.add({**place, **image, "shares": shares_of(found.labels, self._classes)})
+        self._items.add({**place, **image, "shares": found.to_json(self._classes)})
 
     def finish(self) -> None:
         self._items.finish()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ import torch
 from backbones.images import Picture
 from backbones.running.precision import autocast
 from detection.segmentation.fcn import FCN
-from detection.segmentation.framing import segment_pictures
+from detection.segmentation.framing import segment_in_order, segment_pictures
 from detection.segmentation.maps import SegmentationMap
 
 
@@ -25,22 +26,22 @@ class Segmenter(FCN):
         """Names in the order of the labels."""
         return self.settings.classes
 
-    def predict(self, images: Sequence[Any], batch_size: int = 8) -> list[SegmentationMap]:
+    def predict(self, images: Any, batch_size: int = 8) -> SegmentationMap | list[SegmentationMap]:
         """Label the pixels of pictures.
 
         Args:
-            images: paths, bytes, Pillow images or uint8 arrays [H, W, 3], of any size.
+            images: a path, the bytes of a file, a Pillow image, a uint8 array [H, W, 3] or a uint8 tensor [3, H, W],
+                of any size; or a sequence of these.
             batch_size: at most so many at once.
 
         Returns:
-            For each picture labels and scores [H, W] at its own size, tensors on the CPU.
+            One result for one picture, a list for a sequence: labels and scores [H, W] at the picture's own size,
+            tensors on the CPU.
 
         Raises:
             InputError: something is no picture; the message names it.
         """
-        found = dict(self.predict_each(images, batch_size))
-        maps = (found[number] for number in range(len(images)))
-        return [SegmentationMap(torch.from_numpy(part.labels), torch.from_numpy(part.scores)) for part in maps]
+        return segment_in_order(self.predict_each, images, batch_size, to_tensors)
 
     def predict_each(self, images: Iterable[Any], batch_size: int = 8) -> Iterator[tuple[int, SegmentationMap]]:
         """The same over a stream, as numpy, in the order in which batches fill: (place in the stream, labels)."""
@@ -56,4 +57,9 @@ class Segmenter(FCN):
         with autocast(device, self.precision):
             found = self.segment(batch, torch.from_numpy(sizes).to(device))
         self.train(training)
-        return SegmentationMap(found.labels.cpu().numpy(), found.scores.cpu().numpy())
+        return SegmentationMap(found.labels.cpu().numpy(), found.scores.cpu().numpy(), self.classes)
+
+
+def to_tensors(found: SegmentationMap) -> SegmentationMap:
+    """Labels and scores as tensors."""
+    return replace(found, labels=torch.from_numpy(found.labels), scores=torch.from_numpy(found.scores))

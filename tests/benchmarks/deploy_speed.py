@@ -269,7 +269,7 @@ def agreements(subjects: Sequence[Subject], options: argparse.Namespace) -> dict
 
 
 def found_in(subject: Subject, pictures: Sequence[Picture]) -> list[Detections]:
-    found: list[Detections] = subject.model.predict(list(pictures), batch_size=1)
+    found: list[Detections] = subject.model.predict(list(pictures), batch_size=1, threshold=0)
     return found
 
 

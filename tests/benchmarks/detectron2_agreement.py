@@ -104,7 +104,7 @@ def compare(name: str, pictures: list[Picture]) -> dict[str, Any]:
         started = time.perf_counter()
         expected = theirs.detect(picture)
         middle = time.perf_counter()
-        (found,) = ours.predict([picture])
+        found = ours.predict(picture, threshold=0)
         seconds = [seconds[0] + middle - started, seconds[1] + time.perf_counter() - middle]
         total += agreement([expected], [found])
     print(f"{name}: {total.met} of {total.counted} agree ({total.rate:.2%}); {seconds[0]:.0f} s and {seconds[1]:.0f} s")

@@ -86,7 +86,7 @@ def compare(kind: str, pictures: list[Picture]) -> dict[str, Any]:
         started = time.perf_counter()
         expected = their_detections(theirs, [picture], ours.settings.category_ids)
         middle = time.perf_counter()
-        found = ours.predict([picture])
+        found = ours.predict([picture], threshold=0)
         seconds += (middle - started, time.perf_counter() - middle)
         same = agreement(expected, found)
         print(f"  {picture.shape[0]} x {picture.shape[1]}: {same.met} of {same.counted}", flush=True)

@@ -18,11 +18,12 @@ from tests.deploy.stand_in_models import write_classifier, write_detector
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Exported stand-ins: detector, masks, classifier."""
+    """Exported stand-ins: detector, masks, one that stores thresholds, classifier."""
     folder = tmp_path_factory.mktemp("models")
     return {
         "detector": write_detector(folder / "detector.onnx"),
         "masks": write_detector(folder / "masks.onnx", masks=True),
+        "stored": write_detector(folder / "stored.onnx", score_thresholds=(0.3, 0.9, 0.1)),
         "classifier": write_classifier(folder / "classifier.onnx", activation_map=True),
     }
 
@@ -30,7 +31,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def page(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPage]:
     """A page that all tests of a worker share."""
-    arguments = ["--detector", models["detector"], models["masks"], "--classifier", models["classifier"]]
+    detectors = [models[name] for name in ("detector", "masks", "stored")]
+    arguments = ["--detector", *detectors, "--classifier", models["classifier"]]
     with RunningPage([*arguments, "--max-upload", 2, "--max-pixels", 4], tmp_path_factory.mktemp("page")) as running:
         yield running
 

@@ -11,6 +11,7 @@ from gradio_client import Client, handle_file
 
 from deploy import load_runtime
 from tests.demo.running_page import RunningPage
+from tests.deploy.stand_in_models import OBJECTS
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def test_detect_gives_what_the_detector_predicts(
 ) -> None:
     answer = client.predict(handle_file(picture), model, 0.05, api_name="/detect")
     runtime = load_runtime(models[model])
-    wanted = runtime.predict([picture])[0].above(0.05).to_json(runtime.classes)
+    wanted = runtime.predict(picture, threshold=0.05).to_json()
     assert len(wanted) == 5 and ("mask" in wanted[0]) == (model == "masks")
     assert_alike(answer["detections"], wanted)
     assert (answer["model"], answer["height"], answer["width"], answer["file"]) == (model, 90, 120, "bright.png")
@@ -47,14 +48,41 @@ def test_detect_gives_what_the_detector_predicts(
 def test_detect_filters_by_score_and_class(client: Client, picture: Path) -> None:
     some = client.predict(handle_file(picture), threshold=0.4, classes="dog, owl", api_name="/detect")
     assert {item["class"] for item in some["detections"]} == {"dog", "owl"}
-    with pytest.raises(Exception, match=r"knows no class &#x27;dug&#x27; .did you mean &#x27;dog"):
+    with pytest.raises(Exception, match=r"classes: the model knows no &#x27;dug&#x27; .did you mean &#x27;dog"):
         client.predict(handle_file(picture), classes="dug", api_name="/detect")
+
+
+@pytest.mark.parametrize(
+    ("given", "least"),
+    [
+        ({}, (0.3, 0.9, 0.1)),
+        ({"threshold": None, "own": True}, (0.3, 0.9, 0.1)),
+        ({"own": False}, 0.5),
+        ({"threshold": 0.4}, 0.4),
+        ({"threshold": 0.4, "own": True}, 0.4),
+        ({"threshold": 0}, 0),
+        ({"threshold": 0.05, "classes": "cat"}, (0.05, 2, 2)),
+    ],
+)
+def test_an_explicit_threshold_wins_over_the_models_own(
+    client: Client, models: dict[str, Path], picture: Path, given: dict[str, Any], least: float | tuple[float, ...]
+) -> None:
+    """``threshold`` if it is given, else what the model stores, else 0.5."""
+    answer = client.predict(handle_file(picture), model="stored", **given, api_name="/detect")
+    wanted = load_runtime(models["stored"]).predict(picture, threshold=0).above(least)
+    assert len(wanted) > 0 and (least == 0) == (len(wanted) == OBJECTS)
+    assert_alike(answer["detections"], wanted.to_json())
+
+
+def test_a_threshold_that_is_no_score_is_refused(client: Client, picture: Path) -> None:
+    with pytest.raises(Exception, match="scores lie between 0 and 1"):
+        client.predict(handle_file(picture), threshold=1.5, api_name="/detect")
 
 
 def test_classify_gives_the_five_best(client: Client, models: dict[str, Path], picture: Path) -> None:
     answer = client.predict(handle_file(picture), api_name="/classify")
     runtime = load_runtime(models["classifier"])
-    probabilities = runtime.predict([picture])[0]
+    probabilities = np.asarray(runtime.predict(picture))
     best = np.argsort(-probabilities)
     assert [item["class"] for item in answer["classes"]] == [runtime.classes[label] for label in best]
     np.testing.assert_allclose([item["score"] for item in answer["classes"]], probabilities[best], atol=1e-4)

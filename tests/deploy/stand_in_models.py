@@ -41,7 +41,7 @@ def write_classifier(path: Path, activation_map: bool = False) -> Path:
     return _write(path, nodes, constants, ["images"], outputs, about)
 
 
-def write_detector(path: Path, masks: bool = False, flavour: str = "portable") -> Path:
+def write_detector(path: Path, masks: bool = False, flavour: str = "portable", **settings: Any) -> Path:
     """Boxes are fixed parts of the valid size; scores grow with brightness; a black picture has no objects.
 
     Scores also depend on how far a picture is padded, so whoever pads further than the picture needs is found out.
@@ -82,12 +82,11 @@ def write_detector(path: Path, masks: bool = False, flavour: str = "portable") -
         ]
         kinds["masks"] = (TensorProto.FLOAT, ["B", OBJECTS, CELLS, CELLS])
     outputs = [helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in kinds.items()]
-    settings = DetectorSettings(
-        "resnet20", CLASSES, input=InputSettings(64, 96), masks=MaskSettings() if masks else None
-    )
+    branch = MaskSettings() if masks else None
+    made = DetectorSettings("resnet20", CLASSES, input=InputSettings(64, 96), masks=branch, **settings)
     used = {name for node in nodes for name in node.input}
     kept = {name: value for name, value in constants.items() if name in used}
-    about = {"task": "detection", "architecture": settings.to_dict(), "flavour": flavour}
+    about = {"task": "detection", "architecture": made.to_dict(), "flavour": flavour}
     return _write(path, nodes, kept, ["images", "sizes"], outputs, about)
 
 

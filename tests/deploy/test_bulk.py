@@ -135,7 +135,7 @@ def test_a_worker_gives_each_picture_a_row(model: Path, tmp_path: Path) -> None:
     assert faults == {"0001-torn.png", "0002-text.jpg", "absent.png"}
     readable = [name for name in names if not rows[name]["error"]]
     runtime = load_runtime(model)
-    for name, found in zip(readable, runtime.predict(readable, 3), strict=True):
+    for name, found in zip(readable, runtime.predict(readable, 3, threshold=0), strict=True):
         kept = found.above((LEAST, math.inf, LEAST))[:5]
         assert rows[name]["detections"] == kept.to_json(runtime.classes)
         assert (rows[name]["height"], rows[name]["width"]) == np.asarray(Image.open(name)).shape[:2]
@@ -181,7 +181,7 @@ def test_the_command_lists_what_it_cannot_read(
         )
         runtime = load_runtime(model)
         pictures = sorted(folder.glob("000?.png"))
-        assert_same(tmp_path / "out", "parquet", pictures, runtime.predict(pictures), runtime.classes)
+        assert_same(tmp_path / "out", "parquet", pictures, runtime.predict(pictures, threshold=0), runtime.classes)
         assert len(read_rows(tmp_path / "out", "parquet")) == 8
         assert len(list((tmp_path / "out").glob("part-*"))) == 3
 
@@ -211,6 +211,6 @@ def test_two_thousand_scenes_survive_being_killed(model: Path, tmp_path: Path, s
     assert all(rows[name] == found for name, found in done.items())
     pictures = sorted(path for path in folder.iterdir() if len(path.stem) == 4)
     runtime = load_runtime(model, threads=1)
-    assert_same(output, suffix, pictures, runtime.predict(pictures), runtime.classes)
+    assert_same(output, suffix, pictures, runtime.predict(pictures, threshold=0), runtime.classes)
     about = json.loads((output / "run.json").read_text())
     assert about["thresholds"] == [LEAST] * 3

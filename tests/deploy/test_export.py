@@ -112,7 +112,7 @@ def test_a_mask_detector_exports_its_masks(tmp_path: Path) -> None:
     export(ExportOptions(model=str(tmp_path / "m.safetensors"), quiet=True))
     runtime = load_runtime(tmp_path / "m.onnx")
     pictures = [compose_scene("val", number).image[:100] for number in range(4)]
-    ours, theirs = detector.eval().predict(pictures), runtime.predict(pictures)
+    ours, theirs = detector.eval().predict(pictures, threshold=0), runtime.predict(pictures, threshold=0)
     same = agreement(ours, theirs)
     assert same.counted >= 100
     assert same.rate >= 0.99
@@ -136,7 +136,7 @@ def test_the_file_gives_the_models_detections(exported: Path, portable: Path, ba
     pictures = [scene[: rng.integers(60, 129), : rng.integers(60, 129)] for scene in scenes]
     detector.settings = replace(detector.settings, input=replace(detector.settings.input, shorter=96, longer=150))
     runtime.settings = detector.settings
-    ours, theirs = detector.predict(pictures, batch), runtime.predict(pictures, batch)
+    ours, theirs = detector.predict(pictures, batch, threshold=0), runtime.predict(pictures, batch, threshold=0)
     same = agreement(ours, theirs)
     assert same.counted >= 200
     assert same.rate >= 0.995
@@ -158,7 +158,7 @@ def test_a_stream_is_predicted_in_any_order(exported: Path) -> None:
     pictures = [scenes[0], scenes[1][:, :70], scenes[2]]
     found = dict(runtime.predict_each(iter(pictures), batch_size=2))
     assert sorted(found) == [0, 1, 2]
-    for a, b in zip(runtime.predict(pictures), (found[n] for n in range(3)), strict=True):
+    for a, b in zip(runtime.predict(pictures, threshold=0), (found[n] for n in range(3)), strict=True):
         assert np.allclose(a.boxes, b.boxes, atol=1e-3)
 
 
@@ -178,7 +178,7 @@ def test_classifiers_are_exported_too(exported_classifier: Path) -> None:
     runtime, classifier = load_runtime(file), load_classifier(exported_classifier)
     assert isinstance(runtime, ClassifierRuntime)
     pictures = [compose_scene("val", number).image for number in range(5)]
-    probabilities = runtime.predict(pictures, batch_size=2)
+    probabilities = np.asarray(runtime.predict(pictures, batch_size=2))
     assert probabilities.shape == (5, 10)
     assert np.allclose(probabilities.sum(1), 1, atol=1e-5)
     images = np.stack([picture[:32, :48] for picture in pictures])  # a size that it was not traced with

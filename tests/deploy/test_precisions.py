@@ -159,7 +159,7 @@ def test_a_detector_with_fewer_proposals_in_half_precision(tmp_path: Path) -> No
     assert about["flavour"] == "ops"
     runtime = load_runtime(file)
     scenes = [compose_scene("val", number).image for number in range(3)]
-    together_, alone = runtime.predict(scenes), runtime.predict(scenes[1:2])
+    together_, alone = runtime.predict(scenes, threshold=0), runtime.predict(scenes[1:2], threshold=0)
     assert np.allclose(together_[1].boxes, alone[0].boxes, atol=1e-2)
 
 

@@ -95,7 +95,7 @@ def addresses(server: RunningServer) -> list[str]:
 
 @pytest.mark.parametrize("name", ["boxes", "shapes"])
 def test_detections_are_those_of_the_runtime(server: RunningServer, models: Path, name: str) -> None:
-    local = load_runtime(models / f"{name}.onnx").predict(PICTURES)
+    local = load_runtime(models / f"{name}.onnx").predict(PICTURES, threshold=0)
     for url in addresses(server):
         with Client(url, name) as client:
             assert client.ready()
@@ -115,7 +115,7 @@ def test_probabilities_are_those_of_the_runtime(server: RunningServer, models: P
 def test_pictures_come_as_files_arrays_and_pillow_images(server: RunningServer, models: Path, tmp_path: Path) -> None:
     (tmp_path / "p.jpg").write_bytes(PICTURES[0])
     image = Image.open(io.BytesIO(PICTURES[0]))
-    local = load_runtime(models / "boxes.onnx").predict([PICTURES[0]])
+    local = load_runtime(models / "boxes.onnx").predict([PICTURES[0]], threshold=0)
     with Client(server.url, "boxes") as client:
         for same in (tmp_path / "p.jpg", str(tmp_path / "p.jpg"), image, np.asarray(image)):
             assert_same(client.detect([same]), local)
@@ -128,7 +128,7 @@ def test_the_asynchronous_client(server: RunningServer, models: Path) -> None:
         async with AsyncClient(server.url, "boxes") as client:
             return await asyncio.gather(client.detect(PICTURES[:2]), client.detect(PICTURES[2:]))
 
-    local = load_runtime(models / "boxes.onnx").predict(PICTURES)
+    local = load_runtime(models / "boxes.onnx").predict(PICTURES, threshold=0)
     first, second = asyncio.run(ask())
     assert_same(first + second, local)
 
@@ -183,9 +183,9 @@ def test_plain_curl(server: RunningServer, models: Path, tmp_path: Path) -> None
     def curl(*arguments: str) -> bytes:
         return subprocess.run(["curl", "-sf", *arguments], cwd=tmp_path, capture_output=True, check=True).stdout
 
-    local = load_runtime(models / "shapes.onnx").predict([PICTURES[0]])[0]
+    local = load_runtime(models / "shapes.onnx").predict(PICTURES[0], threshold=0.2)
     found = json.loads(curl("--data-binary", "@picture.jpg", f"{server.url}/predict/shapes?threshold=0.2"))
-    assert found == local.above(0.2).to_json(("cat", "dog", "owl"))
+    assert found == local.to_json()
     assert (
         json.loads(curl("--data-binary", "@picture.jpg", f"{server.url}/predict/animals"))[0]["class"] in "cat dog owl"
     )

@@ -222,7 +222,7 @@ def test_predictions_are_in_the_pictures_own_pixels() -> None:
     pictures = [np.random.default_rng(n).integers(0, 255, (h, w, 3), np.uint8) for n, (h, w) in
                 enumerate([(50, 80), (300, 200), (128, 128), (128, 128)])]  # fmt: skip
     detector.settings = replace(detector.settings, output=replace(detector.settings.output, score_threshold=0.0))
-    found = detector.predict(pictures, batch_size=2)
+    found = detector.predict(pictures, batch_size=2, threshold=0)
     for picture, detections in zip(pictures, found, strict=True):
         assert isinstance(detections.boxes, torch.Tensor)
         assert len(detections)
@@ -236,9 +236,9 @@ def test_a_pictures_detections_do_not_depend_on_its_neighbours() -> None:
     detector.settings = replace(detector.settings, output=replace(detector.settings.output, score_threshold=0.0))
     rng = np.random.default_rng(0)
     pictures = [rng.integers(0, 255, (h, w, 3), np.uint8) for h, w in [(64, 128), (128, 64), (100, 120), (64, 128)]]
-    together = detector.predict(pictures, batch_size=4)
+    together = detector.predict(pictures, batch_size=4, threshold=0)
     for picture, detections in zip(pictures, together, strict=True):
-        (alone,) = detector.predict([picture])
+        alone = detector.predict(picture, threshold=0)
         assert torch.allclose(alone.boxes, detections.boxes, atol=1e-3)
         assert torch.allclose(alone.scores, detections.scores, atol=1e-5)
 
@@ -246,7 +246,7 @@ def test_a_pictures_detections_do_not_depend_on_its_neighbours() -> None:
 def test_nothing_found_gives_empty_arrays() -> None:
     detector = small_detector()
     detector.settings = replace(detector.settings, output=replace(detector.settings.output, score_threshold=0.99))
-    (found,) = detector.predict([np.zeros((64, 64, 3), np.uint8)])
+    found = detector.predict(np.zeros((64, 64, 3), np.uint8), threshold=0)
     assert len(found) == 0
     assert found.boxes.shape == (0, 4)
     assert found.to_json(detector.classes) == []
@@ -276,4 +276,4 @@ def test_one_image_can_be_learned_by_heart() -> None:
         nn.utils.clip_grad_norm_(detector.parameters(), 5.0)
         optimizer.step()
     data = data_of([picture], [[(tuple(map(float, box)), label) for label, box in enumerate(boxes)]])
-    assert score(detector.eval().predict([picture]), data.annotations).metrics["AP"] == pytest.approx(1)
+    assert score(detector.eval().predict([picture], threshold=0), data.annotations).metrics["AP"] == pytest.approx(1)

@@ -192,7 +192,7 @@ def test_a_converted_file_predicts(file: Path, tmp_path: Path, capsys: pytest.Ca
     picture = np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8)
     direct.settings = replace(direct.settings, output=replace(direct.settings.output, score_threshold=0.0))
     converted.settings = replace(direct.settings, classes=converted.classes)
-    (a,), (b,) = direct.predict([picture]), converted.predict([picture])
+    a, b = direct.predict(picture, threshold=0), converted.predict(picture, threshold=0)
     assert len(a) > 0
     assert np.array_equal(a.boxes, b.boxes)
     assert np.array_equal(a.scores, b.scores)

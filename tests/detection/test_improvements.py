@@ -208,14 +208,15 @@ def test_maxout_pools_from_both_scales_and_takes_the_larger(head: str, operators
 
 def test_one_scale_and_no_mirror_image_is_the_plain_detector() -> None:
     detector = lively_detector()
-    wanted = detector.predict(pictures())
+    wanted = detector.predict(pictures(), threshold=0)
     for views in (
         ViewSettings(),
         ViewSettings(scales=(128,)),
         ViewSettings(maxout=(128,)),
         ViewSettings(maxout=(128, 128)),
     ):
-        for found, plain in zip(ImprovedDetector([detector], views).predict(pictures()), wanted, strict=True):
+        improved = ImprovedDetector([detector], views)
+        for found, plain in zip(improved.predict(pictures(), threshold=0), wanted, strict=True):
             assert len(plain) > 3
             assert same(found, plain)
 
@@ -234,10 +235,10 @@ def test_a_mirror_image_adds_the_detections_of_the_mirrored_picture() -> None:
     """Without suppression the result is exactly the union of both pictures' detections."""
     detector = with_output(lively_detector(), nms_threshold=1.0, max_detections=5000, candidates=5000)
     picture = pictures()[0]
-    plain, turned = detector.predict([picture, np.ascontiguousarray(picture[:, ::-1])])
+    plain, turned = detector.predict([picture, np.ascontiguousarray(picture[:, ::-1])], threshold=0)
     back = turned.boxes[:, [2, 1, 0, 3]] * torch.tensor([-1.0, 1, -1, 1]) + torch.tensor([128.0, 0, 128, 0])
     scores, order = torch.cat((plain.scores, turned.scores)).sort(descending=True, stable=True)
-    found = ImprovedDetector([detector], ViewSettings(flip=True)).predict([picture])[0]
+    found = ImprovedDetector([detector], ViewSettings(flip=True)).predict(picture, threshold=0)
     assert len(found) == len(plain) + len(turned) > 20
     assert torch.allclose(found.scores, scores, atol=1e-5)
     assert torch.allclose(found.boxes, torch.cat((plain.boxes, back))[order], atol=1e-2)
@@ -247,7 +248,7 @@ def test_other_sizes_are_given_in_pixels_of_the_picture() -> None:
     detector = lively_detector()
     bright = np.full((96, 120, 3), 20, np.uint8)
     bright[30:60, 40:90] = 240
-    (found,) = ImprovedDetector([detector], ViewSettings(scales=(96, 160), flip=True)).predict([bright])
+    found = ImprovedDetector([detector], ViewSettings(scales=(96, 160), flip=True)).predict(bright, threshold=0)
     assert len(found)
     assert (found.boxes >= 0).all()
     assert (found.boxes <= torch.tensor([120, 96, 120, 96])).all()
@@ -272,10 +273,10 @@ def test_an_ensemble_is_the_mean_over_the_union_of_proposals() -> None:
     assert torch.allclose(mean.probabilities, (each[0].probabilities + each[1].probabilities) / 2)
     assert torch.allclose(mean.deltas, (each[0].deltas + each[1].deltas) / 2)
     assert not torch.allclose(each[0].probabilities, each[1].probabilities)
-    found = ImprovedDetector([a, b], ViewSettings()).predict(pictures())
+    found = ImprovedDetector([a, b], ViewSettings()).predict(pictures(), threshold=0)
     assert all(len(detections) for detections in found)
-    twice = ImprovedDetector([a, a], ViewSettings()).predict(pictures())
-    for detections, plain in zip(twice, a.predict(pictures()), strict=True):
+    twice = ImprovedDetector([a, a], ViewSettings()).predict(pictures(), threshold=0)
+    for detections, plain in zip(twice, a.predict(pictures(), threshold=0), strict=True):
         assert same(detections, plain)
 
 

@@ -94,7 +94,7 @@ def test_masks_are_trained_and_predicted_at_the_pictures_size(head: str) -> None
     detector.settings = replace(detector.settings, output=replace(detector.settings.output, score_threshold=0.0))
     for operators in (detector.operators, portable()):
         detector.operators = operators
-        (found,) = detector.predict([np.zeros((70, 90, 3), np.uint8)])
+        found = detector.predict(np.zeros((70, 90, 3), np.uint8), threshold=0)
         assert len(found) == len(found.masks) > 0
         assert np.asarray(found.masks).shape == (len(found), 70, 90)
 
@@ -136,7 +136,7 @@ def test_masks_of_one_picture_are_learned_by_heart() -> None:
         sum(detector.losses(images, targets).values()).backward()
         nn.utils.clip_grad_norm_(detector.parameters(), 5.0)
         optimizer.step()
-    (found,) = detector.eval().predict([picture])
+    found = detector.eval().predict(picture)
     masks, labels = np.asarray(found.masks), found.labels.tolist()
     for label, shape in enumerate(shapes):
         mask = masks[labels.index(label)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
 from pathlib import Path
@@ -38,6 +39,20 @@ def test_folders_are_searched_in_natural_order(folder: Path) -> None:
     sources, _ = find_sources(["in"], None, Path("out"))
     assert [str(source.name) for source in sources] == [name.removeprefix("in/") for name in ALL]
     assert [source.is_video for source in sources] == [False, False, True, False, False]
+
+
+@pytest.mark.parametrize("entry", ["in", "in/**/*"])
+def test_what_is_not_read_is_counted_by_suffix(folder: Path, caplog: pytest.LogCaptureFixture, entry: str) -> None:
+    """In one line of each folder; neither hidden files nor what an earlier run wrote."""
+    logging.getLogger("shortcut").propagate = True
+    for name in ("a.HEIC", "sub/b.heic", "c.tiff", "README", ".x.heic", "out/d.heic", "out/detections.json"):
+        (folder / "in" / name).parent.mkdir(exist_ok=True)
+        (folder / "in" / name).touch()
+    assert found(entry, "in/a2.jpg", output="in/out") == (ALL, [])
+    assert caplog.messages == [f"{entry}: 5 files are not read (.heic 2, .tiff 1, .txt 1, no suffix 1)"]
+    caplog.clear()
+    (folder / "in/sub/b.heic").unlink()
+    assert found("in/sub", "in/a.HEIC")[1] == [] and not caplog.messages
 
 
 def test_links_are_followed_and_loops_end(folder: Path) -> None:

@@ -55,7 +55,7 @@ def test_detections_are_torchvisions(twins: tuple[Any, Detector]) -> None:
     theirs, ours = twins
     pictures = [scene(0, (160, 224)), scene(1, (192, 160)), scene(2, (160, 181))]
     expected = their_detections(theirs, pictures, ours.settings.category_ids)
-    found = ours.eval().predict(pictures)
+    found = ours.eval().predict(pictures, threshold=0)
     same = agreement(expected, found)
     assert (found[0].masks is None) == (ours.settings.masks is None)
     assert same.counted > 500
