@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from backbones import freezing
 from backbones.batch_norm import freeze_batch_norm
 from backbones.building import build_backbone
 from backbones.contract import Backbone
@@ -18,16 +18,13 @@ from backbones.errors import InputError
 from backbones.metadata import ModelMetadata
 from backbones.normalization import Normalize
 from backbones.resnet import CAFFE_POOL
-from backbones.vgg import VGG
 from backbones.weights.file_content import FileContent
 from backbones.weights.loading import load_weights, read_weights
 from backbones.weights.model_file import write_model
 from detection.anchors import AnchorGrid
 from detection.detector import Detector
-from detection.heads.c4 import C4Head
+from detection.head_table import HEADS, check_fit
 from detection.heads.contract import DetectionHead
-from detection.heads.fpn import FPNHead
-from detection.heads.vgg import VGGHead
 from detection.masks.branch import MaskBranch
 from detection.regions import BoxPredictor
 from detection.rpn import RegionProposalNetwork
@@ -37,7 +34,7 @@ from detection.weights import convert_detector, read_source
 logger = logging.getLogger("shortcut")
 
 
-def build_detector(settings: DetectorSettings, weights: str | Path | None = None) -> Detector:
+def build_detector(settings: DetectorSettings, weights: str | Path | FileContent | None = None) -> Detector:
     """A detector with a fresh head.
 
     Args:
@@ -54,9 +51,8 @@ def build_detector(settings: DetectorSettings, weights: str | Path | None = None
         pretrained = load_weights(backbone, read_weights(weights))
         settings = replace(settings, convention=replace(pretrained.convention, size=None, resize=None))
     head = build_head(backbone, settings)
-    if pretrained is not None and isinstance(head, VGGHead):
-        taken = head.load_linears(pretrained.tensors)
-        logger.info("fc6 and fc7 %s", "are those of the weights" if taken else "start afresh: their shapes differ")
+    if pretrained is not None:
+        head.take_over(pretrained.tensors)
     if settings.frozen_norm:
         freeze_batch_norm(head)
     anchors = AnchorGrid(settings.anchors, head.strides)
@@ -74,26 +70,10 @@ def build_head(backbone: Backbone, settings: DetectorSettings) -> DetectionHead:
     Raises:
         InputError: head and backbone do not go together.
     """
-    vgg = isinstance(backbone, VGG)
-    if vgg != (settings.head == "vgg"):
-        fitting = "vgg" if vgg else "fpn or c4"
-        raise InputError(f"--head {settings.head} does not fit {settings.backbone}; use --head {fitting}")
-    if settings.head == "c4":
-        return C4Head(backbone, settings.pool)
-    if isinstance(backbone, VGG):
-        return VGGHead(backbone, settings)
-    return FPNHead(backbone, settings)
-
-
-def freeze_stages(detector: Detector, stages: int) -> None:
-    """Let the first stages of the backbone learn nothing: 1 is conv1, 2 also conv2_x, ...; 0 changes nothing.
-
-    Detectors on pretrained networks keep conv1 and conv2_x (section 4.5 of Fast R-CNN: they are generic).
-
-    Raises:
-        InputError: the backbone has fewer stages.
-    """
-    freezing.freeze_stages(detector.head.backbone, stages)
+    check_fit(settings.head, settings.backbone)
+    module, _, name = HEADS[settings.head].maker.partition(":")
+    head: DetectionHead = getattr(import_module(module), name)(backbone, settings)
+    return head
 
 
 def save_detector(detector: Detector, path: Path, **metadata: Any) -> None:

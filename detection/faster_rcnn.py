@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from backbones.contract import Backbone
 from backbones.normalization import Normalize
 from detection.heads.contract import DetectionHead
 from detection.improvements.context import beside_each, with_whole_image
@@ -56,6 +57,11 @@ class FasterRCNN(nn.Module):
         self.predictor = predictor
         self.masks = masks
         self.operators = EAGER
+
+    @property
+    def backbone(self) -> Backbone:
+        """The network below the head."""
+        return self.head.backbone
 
     def losses(self, images: Tensor, targets: Targets, counts: LossCounts | None = None) -> dict[str, Tensor]:
         """The losses of Faster R-CNN, and of the masks, each a scalar; their sum is what training minimizes.

@@ -1,6 +1,6 @@
 """What a detector is made of, as data. Nothing here needs torch; it travels in the weights' metadata.
 
-Defaults are those of the FPN head as model zoos train it; ``default_settings`` gives each head its own.
+Defaults are those of the FPN head as model zoos train it; ``head_table`` has what is each head's own.
 """
 
 from __future__ import annotations
@@ -9,12 +9,11 @@ import dataclasses
 import types
 import typing
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from backbones.convention import IMAGENET, InputConvention
 from backbones.metadata import ModelMetadata
 
-HEADS = ("fpn", "c4", "vgg")
 _T = TypeVar("_T")
 
 
@@ -174,12 +173,17 @@ class DetectorSettings:
         roi_beta: where smooth L1 turns from quadratic to linear, for regions; 0 is plain L1.
         rpn_beta: the same for anchors.
         score_thresholds: for each class the score of the best F1 on validation data; empty where none was chosen.
+        OF_TRAINING: fields that a run has from its recipe, even where it starts from another detector's weights.
     """
+
+    OF_TRAINING: ClassVar = (
+        "input", "train_proposals", "test_proposals", "rpn_sampling", "roi_sampling", "output", "score_thresholds",
+    )  # fmt: skip
 
     backbone: str
     classes: tuple[str, ...]
     category_ids: tuple[int, ...] = ()
-    head: Literal["fpn", "c4", "vgg"] = "fpn"
+    head: str = "fpn"
     convention: InputConvention = IMAGENET
     input: InputSettings = InputSettings()
     anchors: AnchorSettings = AnchorSettings()
@@ -222,26 +226,9 @@ def default_settings(backbone: str, classes: tuple[str, ...], head: str = "fpn",
         head: ``fpn``, ``c4`` or ``vgg``.
         **changes: fields of ``DetectorSettings`` that shall differ.
     """
-    if head == "c4":
-        own: dict[str, Any] = {
-            "head": "c4",
-            "anchors": AnchorSettings(sizes=((32, 64, 128, 256, 512),)),
-            "pool": PoolSettings(size=14),
-            "train_proposals": ProposalSettings(12_000, 2000),
-            "test_proposals": ProposalSettings(6000, 1000),
-        }
-    elif head == "vgg":
-        own = {
-            "head": "vgg",
-            "anchors": AnchorSettings(sizes=((128, 256, 512),)),
-            "pool": PoolSettings(kind="pool"),
-            "train_proposals": ProposalSettings(12_000, 2000),
-            "test_proposals": ProposalSettings(6000, 300),
-            "vector": 4096,
-        }
-    else:
-        own = {"head": "fpn"}
-    return DetectorSettings(backbone, classes, **{**own, **changes})
+    from detection.head_table import HEADS  # made of the classes above
+
+    return DetectorSettings(backbone, classes, **{"head": head, **HEADS[head].settings, **changes})
 
 
 def from_plain(cls: type[_T], values: dict[str, Any]) -> _T:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Train a detector on COCO, VOC, your own photographs, or the built-in digits."""
+"""Train a detector or a segmenter on COCO, VOC, your own photographs, or the built-in digits."""
 
 import os
 import sys
@@ -11,7 +11,6 @@ if __package__ in (None, ""):  # run as a script: the project's root, not this f
 from collections.abc import Sequence
 
 from backbones.running.command_line import run_command
-from detection.segmentation.command import asks_for_segmentation, train_segmenter
 from detection.training.options import TrainingOptions
 
 EXAMPLES = (
@@ -19,15 +18,13 @@ EXAMPLES = (
     "python detection/train.py --dataset voc:my/VOC --recipe quick                  # a few hundred photographs",
     "python detection/train.py --dataset voc:my/VOC --recipe quick --init-from runs/coco-resnet101",
     "torchrun --nproc-per-node 8 detection/train.py --backbone resnet50_v15 --dataset coco --recipe 1x --masks",
-    "python detection/train.py --head fcn --help                        # semantic segmentation has options of its own",
+    "python detection/train.py --head fcn --dataset voc:my/VOC --recipe quick       # a class for every pixel",
     "python detection/train.py --resume runs/voc-resnet50_v15",
 )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and train."""
-    if asks_for_segmentation(argv):
-        return train_segmenter(argv)
     return run_command(
         TrainingOptions, "detection.training.run:train", description=__doc__ or "", examples=EXAMPLES, argv=argv
     )

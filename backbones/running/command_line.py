@@ -62,6 +62,11 @@ class CommandOptions:
     quiet: bool = option(False, "print results and errors only", group="output")
     debug: bool = option(False, "show the whole traceback of an error", group="output")
 
+    @classmethod
+    def renewed(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """What a file holds that an older version wrote, as this one would have written it."""
+        return values
+
 
 class Interrupted(Exception):
     """The user asked a run to stop (Ctrl-C, SIGTERM), and its state is saved."""
@@ -125,7 +130,8 @@ def parse(
     )
     groups: dict[str, argparse._ArgumentGroup] = {}
     hints = typing.get_type_hints(options_class)
-    for item in dataclasses.fields(options_class):
+    inherited = {item.name for base in options_class.__mro__[1:-1] for item in dataclasses.fields(base)}
+    for item in sorted(dataclasses.fields(options_class), key=lambda item: item.name in inherited):
         title = item.metadata["group"]
         if title not in groups:
             groups[title] = parser.add_argument_group(title)
@@ -160,7 +166,7 @@ def read_config(options_class: type[Options], path: str) -> dict[str, Any]:
     hints = typing.get_type_hints(options_class)
     fields = {item.name: item for item in dataclasses.fields(options_class)}
     read = {}
-    for key, value in values.items():
+    for key, value in options_class.renewed(values).items():
         name = str(key).replace("-", "_")
         if name not in fields:
             raise InputError(f"--config {path}: unknown option {key!r}{did_you_mean(name, fields)}")
@@ -210,13 +216,13 @@ def _add_argument(group: argparse._ArgumentGroup, item: dataclasses.Field[Any], 
     choices = item.metadata["choices"]
     settings: dict[str, Any] = {"help": (item.metadata["help"] + default).replace("%", "%%")}
     if kind is bool:
-        group.add_argument(_flag(item.name), action=argparse.BooleanOptionalAction, **settings)
+        group.add_argument(flag_of(item.name), action=argparse.BooleanOptionalAction, **settings)
         return
     if repeated:
         settings |= {"nargs": "*" if item.metadata["positional"] else "+", "action": _Tuple}
     metavar = item.metadata["metavar"] or ("N" if kind in (int, float) else item.name.upper())
     settings |= {"type": kind, "metavar": "{" + ",".join(choices) + "}" if isinstance(choices, tuple) else metavar}
-    action = group.add_argument(item.name if item.metadata["positional"] else _flag(item.name), **settings)
+    action = group.add_argument(item.name if item.metadata["positional"] else flag_of(item.name), **settings)
     action.listing = choices  # type: ignore[attr-defined]
 
 
@@ -255,7 +261,8 @@ def _checked(value: Any, hint: Any, choices: Choices | None) -> Any:
     return value
 
 
-def _flag(name: str) -> str:
+def flag_of(name: str) -> str:
+    """``batch_size`` -> ``--batch-size``."""
     return "--" + name.replace("_", "-")
 
 

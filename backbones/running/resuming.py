@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 from backbones.errors import InputError
 from backbones.running import distributed
-from backbones.running.command_line import CommandOptions, as_plain_values
+from backbones.running.checkpoint import load_checkpoint
+from backbones.running.command_line import CommandOptions, as_plain_values, flag_of
 from backbones.running.run_folder import RunFolder
 
 Options = TypeVar("Options", bound=CommandOptions)
@@ -21,7 +22,7 @@ def options_of_run(given: Options, folder: Path) -> Options:
     Raises:
         InputError: there is no run in it, or one of another command, or another value is given for an option of it.
     """
-    saved = RunFolder.reopen(folder).read_config()
+    saved = given.renewed(RunFolder.reopen(folder).read_config())
     strange = sorted(set(saved) - {item.name for item in fields(given)})
     if strange:
         raise InputError(
@@ -32,13 +33,19 @@ def options_of_run(given: Options, folder: Path) -> Options:
     for item in fields(given):
         value, own = getattr(given, item.name), values.get(item.name)
         if item.name not in (*_MACHINE, "resume") and value not in (item.default, own):
-            flag = "--" + item.name.replace("_", "-")
+            flag = flag_of(item.name)
             raise InputError(
                 f"{flag} {value}: the run in {folder} goes on as it was started, with {own}; leave {flag} out, "
                 f"or start a new run"
             )
     kept = {name: getattr(given, name) for name in _MACHINE if hasattr(given, name)}
     return replace(given, **{**values, **kept, "resume": str(folder)})
+
+
+def saved_state(folder: Path) -> dict[str, Any] | None:
+    """The state in a run folder; None where a run was stopped before it saved one."""
+    path = RunFolder(folder).state
+    return load_checkpoint(path) if path.exists() else None
 
 
 def open_run(options: Any) -> RunFolder:

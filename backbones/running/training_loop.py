@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -14,6 +14,7 @@ from backbones.running.command_line import Interrupted
 from backbones.running.interrupts import noticing_interrupts
 from backbones.running.progress import Progress, progress
 from backbones.running.run_folder import RunFolder
+from backbones.running.run_options import Resolved
 from backbones.running.tensorboard import ScalarWriter
 from backbones.running.training_state import TrainingState
 
@@ -36,6 +37,11 @@ class Pace:
     log_every: int
     evaluate_every: int
     checkpoint_every: int
+
+    @classmethod
+    def of(cls, options: Resolved) -> Pace:
+        """That of a run's resolved options."""
+        return cls(*(getattr(options, item.name) for item in fields(cls)))
 
     def due(self, step: int, every: int) -> bool:
         """Whether what happens every so often happens after ``step`` iterations."""

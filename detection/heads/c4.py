@@ -9,7 +9,7 @@ from torch import Tensor
 
 from backbones.contract import Backbone
 from detection.heads.contract import DetectionHead
-from detection.settings import PoolSettings
+from detection.settings import DetectorSettings
 
 
 class C4Head(DetectionHead):
@@ -17,16 +17,16 @@ class C4Head(DetectionHead):
 
     Args:
         backbone: without a classifier.
-        pool: how regions are pooled; the last stage halves the size.
+        settings: ``pool``, of whose size the last stage makes half.
     """
 
     masks_from_maps = True
 
-    def __init__(self, backbone: Backbone, pool: PoolSettings) -> None:
+    def __init__(self, backbone: Backbone, settings: DetectorSettings) -> None:
         super().__init__()
         self.backbone = backbone
         *_, self.map, self.last = backbone.out_strides
-        self.pool = pool
+        self.pool = settings.pool
         self.strides = self.pooled_strides = (backbone.out_strides[self.map],)
         self.channels = backbone.out_channels[self.map]
         self.vector = self.map_channels = backbone.out_channels[self.last]

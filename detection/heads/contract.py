@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -31,6 +33,9 @@ class DetectionHead(nn.Module):
     pool: PoolSettings
     map_channels: int
     masks_from_maps: bool = False
+
+    def take_over(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take from a classifier's weights what this head has besides the backbone, and say so."""
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Normalized images [B, 3, H, W] -> levels [B, channels, H/stride, W/stride]."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 from backbones.vgg import VGG
 from detection.heads.contract import DetectionHead
 from detection.settings import DetectorSettings
+
+logger = logging.getLogger("shortcut")
 
 
 class VGGHead(DetectionHead):
@@ -43,6 +46,10 @@ class VGGHead(DetectionHead):
         hidden = self.dropout(self.relu(self.fc6(torch.flatten(maps, 1))))
         activated: Tensor = self.dropout(self.relu(self.fc7(hidden)))
         return activated
+
+    def take_over(self, tensors: Mapping[str, Tensor]) -> None:
+        taken = self.load_linears(tensors)
+        logger.info("fc6 and fc7 %s", "are those of the weights" if taken else "start afresh: their shapes differ")
 
     def load_linears(self, tensors: Mapping[str, Tensor]) -> bool:
         """Take fc6 and fc7 over from a classifier's state dict; False where their shapes differ or they are missing."""

@@ -29,7 +29,7 @@ from detection.segmentation.torchvision_fcn import convert_torchvision
 logger = logging.getLogger("shortcut")
 
 
-def build_segmenter(settings: SegmenterSettings, weights: str | Path | None = None) -> Segmenter:
+def build_segmenter(settings: SegmenterSettings, weights: str | Path | FileContent | None = None) -> Segmenter:
     """A segmenter with fresh heads.
 
     Args:

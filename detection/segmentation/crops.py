@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,7 +52,8 @@ class CropPlanner:
         batch_size: images of a global batch.
         seed: of all draws.
         side: of a crop; smaller images are padded.
-        shorter, longer: shorter side of an image at scale 1, and limit on its longer side.
+        shorter: sides to draw from, of an image at scale 1.
+        longer: limit on its longer side.
         scales: the least and the largest scale.
         mirrored: whether to mirror half of the images.
     """
@@ -63,7 +65,7 @@ class CropPlanner:
         seed: int,
         *,
         side: int,
-        shorter: int,
+        shorter: Sequence[int],
         longer: int,
         scales: tuple[float, float],
         mirrored: bool,
@@ -79,10 +81,11 @@ class CropPlanner:
         return CropPlan(step, images, tuple(self._crop(step, int(image)) for image in images))
 
     def _crop(self, step: int, image: int) -> Crop:
-        scale, down, across, mirror = generator(self.seed, step, image).random(4)
+        scale, down, across, mirror, drawn = generator(self.seed, step, image).random(5)
         scale = self.scales[0] + scale * (self.scales[1] - self.scales[0])
         height, width = self.sizes[image]
-        sides = (max(1, round(side * scale)) for side in (self.shorter, self.longer))
+        shorter = self.shorter[int(drawn * len(self.shorter))]
+        sides = (max(1, round(side * scale)) for side in (shorter, self.longer))
         size = fit_size((int(height), int(width)), *sides)
         top, left = (
             int(draw * (max(0, extent - self.side) + 1)) for draw, extent in zip((down, across), size, strict=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from backbones.convention import IMAGENET, InputConvention
 from detection.settings import InputSettings, from_plain
@@ -30,7 +30,10 @@ class SegmenterSettings:
         convention: pixel normalization, from the pretrained weights.
         input: the size at which the network sees an image.
         frozen_norm: batch normalization of the backbone with fixed statistics; the heads' is always trained.
+        OF_TRAINING: fields that a run has from its recipe, even where it starts from another segmenter's weights.
     """
+
+    OF_TRAINING: ClassVar = ("output_stride", "dropout", "auxiliary", "input", "frozen_norm")
 
     backbone: str
     classes: tuple[str, ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -22,8 +23,12 @@ class SegmentationTargets:
 
     def to(self, device: torch.device) -> SegmentationTargets:
         """The same on a device, without waiting for the copy."""
-        return SegmentationTargets(*(part.to(device, non_blocking=True) for part in (self.labels, self.sizes)))
+        return self.each(lambda part: part.to(device, non_blocking=True))
 
     def pin_memory(self) -> SegmentationTargets:
         """The same in page-locked memory (called by the data loader)."""
-        return SegmentationTargets(self.labels.pin_memory(), self.sizes.pin_memory())
+        return self.each(Tensor.pin_memory)
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> SegmentationTargets:
+        """The same with both tensors changed."""
+        return SegmentationTargets(change(self.labels), change(self.sizes))

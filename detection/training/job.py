@@ -1,16 +1,19 @@
-"""A detector's run, as the training loop sees it."""
+"""A run of a detector or a segmenter, as the training loop sees it."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
 
 from backbones.errors import InputError
 from backbones.running import distributed
@@ -18,104 +21,78 @@ from backbones.running.keyed_random import fold
 from backbones.running.learning_rate import Schedule
 from backbones.running.precision import autocast
 from backbones.running.run_folder import RunFolder
+from backbones.running.run_options import Resolved
 from backbones.running.training_state import TrainingState
-from detection.building import save_detector
-from detection.data.annotations import DetectionData
-from detection.data.batches import Batch
-from detection.detector import Detector
-from detection.evaluation import detect_all, score
+from backbones.running.workers import choose_workers
 from detection.loss_counts import LossCounts, counts_of_parts
-from detection.operators import COMPILED
-from detection.targets import Targets
-from detection.training.data import make_loader, parts_of
 from detection.training.finite import FiniteWatch
-from detection.training.options import TrainingOptions
+from detection.training.options import recipe_of
 from detection.training.recipes import REFERENCE_BATCH
-from detection.training.stepping import note_marks, take_step, waited_enough
+from detection.training.tasks import Losses, Task, task_of
 
 logger = logging.getLogger("shortcut")
-EVALUATION_BATCH = 8
 
 
-class Losses(nn.Module):
-    """The detector as the module that is wrapped for several processes and compiled: (images, targets) -> losses."""
-
-    def __init__(self, detector: Detector) -> None:
-        super().__init__()
-        self.detector = detector
-
-    def forward(self, images: Tensor, targets: Targets, counts: LossCounts | None = None) -> dict[str, Tensor]:
-        return self.detector.losses(images, targets, counts)
-
-
-class DetectionJob:
-    """A detector's run, as the training loop sees it.
+class TrainingJob:
+    """A run, as the training loop sees it.
 
     Args:
         options: resolved.
-        state: with a ``Detector`` as its model.
+        state: with a ``Detector`` or a ``Segmenter`` as its model.
         data, val: to train on, and to choose the best weights by.
         folder: of the run.
         device: of the model.
     """
 
     def __init__(
-        self,
-        options: TrainingOptions,
-        state: TrainingState,
-        data: DetectionData,
-        val: DetectionData | None,
-        folder: RunFolder,
-        device: torch.device,
+        self, options: Resolved, state: TrainingState, data: Any, val: Any, folder: RunFolder, device: torch.device
     ) -> None:
-        assert isinstance(state.model, Detector)
         self.options, self.state, self.data, self.val, self.folder = options, state, data, val, folder
         self.device = device
-        self.detector = state.model
+        self.task: Any = task_of(options)
+        self.model: Any = state.model
         self.schedule = make_schedule(options)
-        self.losses_of = _wrap(options, self.detector, device)
-        self.watch = FiniteWatch(data.annotations.names, device)
+        self.losses_of = _wrap(self.task, self.model, device)
+        self.watch = FiniteWatch(self.task.pictures(data).annotations.names, device)
 
     def on_device(self) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def batches(self) -> Iterable[Batch]:
-        return make_loader(self.options, self.data, self.state.step, self.device)
+    def batches(self) -> Iterable[Any]:
+        return make_loader(self.task, self.data, self.state.step, self.device)
 
     def learning_rate(self) -> float:
         return float(self.state.optimizer.param_groups[0]["lr"])
 
-    def train_step(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def train_step(self, batch: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Forward, backward, and one step of SGD, which a loss or gradient that is not finite leaves out."""
         options, state = self.options, self.state
-        assert options.batch_size is not None
         torch.manual_seed(fold(options.seed, state.step, distributed.rank()))  # dropout, where a network has it
         for group in state.optimizer.param_groups:
             group["lr"] = self.schedule.at(state.step * options.batch_size, options.batch_size)
         state.optimizer.zero_grad()
         losses = self._backward(parts_of(batch, options.accumulate, self.device))
-        take_step(state, self.watch, losses, batch.numbers, options.clip_norm or 0.0)
+        take_step(state, self.watch, losses, batch.numbers, options.clip_norm)
         return losses, {}
 
-    def _backward(self, parts: list[Batch]) -> dict[str, Tensor]:
+    def _backward(self, parts: list[Any]) -> dict[str, Tensor]:
         """Gradients of the whole batch, part by part. Returns its losses."""
         counts = self._counts(parts) if len(parts) > 1 else None
         sums: dict[str, Tensor] = {}
         for number, part in enumerate(parts, start=1):
             alone = number < len(parts) and isinstance(self.losses_of, DistributedDataParallel)
             with self.losses_of.no_sync() if alone else nullcontext():  # type: ignore[operator]
-                targets = part.targets.with_free_slots() if self.options.compile else part.targets
                 with autocast(self.device, self.options.precision):
-                    losses: dict[str, Tensor] = self.losses_of(part.images, targets, counts)
+                    losses = self.task.losses(self.losses_of, part, counts)
                 total = torch.stack(list(losses.values())).sum()
                 self.state.scaler.scale(total / len(parts)).backward()
             sums = {name: loss.detach() + sums.get(name, 0) for name, loss in losses.items()}
         return {name: value / len(parts) for name, value in sums.items()}
 
-    def _counts(self, parts: list[Batch]) -> LossCounts:
+    def _counts(self, parts: list[Any]) -> LossCounts:
         """What the whole batch's losses are divided by: every part passes the first stage once more."""
-        with _statistics_kept(self.detector), autocast(self.device, self.options.precision):
-            return counts_of_parts([self.detector.loss_counts(part.images, part.targets) for part in parts])
+        with _statistics_kept(self.model), autocast(self.device, self.options.precision):
+            return counts_of_parts([self.model.loss_counts(part.images, part.targets) for part in parts])
 
     def evaluate(self) -> dict[str, float]:
         """Marks on the validation split; the best weights by the chosen metric are kept."""
@@ -125,73 +102,135 @@ class DetectionJob:
                 if self.state.step == self.options.iterations:
                     self._keep({})
                 return {}
-            found = detect_all(self.detector.predict_each, self.val, EVALUATION_BATCH)
-            marks = score(found, self.val.annotations, self.options.eval_backend) if distributed.is_main() else None
-            metrics: dict[str, float] = distributed.gather_objects(marks and marks.metrics)[0]
+            metrics: dict[str, float] = self.task.measure(self.model, self.val)
             self._choose(metrics)
         return metrics
 
     def done(self) -> bool:
-        """Whether the patience with weights that get no better is at its end."""
-        return waited_enough(self.state, self.options.patience)
+        """Whether the patience with weights that get no better is at its end; 0 is endless."""
+        return bool(0 < self.options.patience <= self.state.notes.get("waited", 0))
 
     def _choose(self, metrics: dict[str, float]) -> None:
         """Keep the weights if none were better; the notes are the same on all processes."""
-        chosen = str(self.options.metric)
-        newest = chosen == "last"
-        if not newest and chosen not in metrics:
+        options, chosen = self.options, self.options.metric
+        if chosen not in ("last", *metrics):
             raise InputError(f"--metric {chosen}: the evaluation has {', '.join(metrics)}")
-        shown = dict.fromkeys(("AP", "AP50", "AP75", *([] if newest else [chosen])))
-        logger.info(
-            "iteration %d: %s %s %s", self.state.step, self.options.dataset, self.options.val_split,
-            "  ".join(f"{name} {metrics[name]:.4f}" for name in shown),
-        )  # fmt: skip
+        shown = {**self.task.shown, **({} if chosen == "last" else {chosen: self.task.shown.get(chosen, chosen)})}
+        marks = "  ".join(f"{word} {metrics[name]:.4f}" for name, word in shown.items())
+        logger.info("iteration %d: %s %s %s", self.state.step, options.dataset, options.val_split, marks)
         if note_marks(self.state, metrics, chosen):
             self._keep(self.state.notes["best"])
-            return
-        if self.done():
+        elif self.done():
             logger.info("%s is no better than at iteration %d for %d evaluations: the run ends here", chosen,
-                        self.state.notes["best"]["step"], self.options.patience)  # fmt: skip
+                        self.state.notes["best"]["step"], options.patience)  # fmt: skip
 
     def _keep(self, metrics: dict[str, float]) -> None:
         if distributed.is_main():
-            save_detector(self.detector, self.folder.weights, recipe=self.options.recipe, metrics=metrics)
+            self.task.save(self.model, self.folder.weights, recipe=self.options.recipe, metrics=metrics)
 
 
-def make_schedule(options: TrainingOptions) -> Schedule:
+def make_schedule(options: Resolved) -> Schedule:
     """The learning rate as a function of images seen."""
-    assert options.learning_rate is not None and options.images is not None
     return Schedule(
         options.learning_rate,
         REFERENCE_BATCH,
         options.images,
         milestones=options.milestones or (),
-        warmup_images=options.warmup_images or 0,
+        warmup_images=options.warmup_images,
+        shape=recipe_of(options).shape,
     )
 
 
-def compile_losses(detector: Detector, **how: Any) -> Losses:
-    """The losses as one graph for each padded size, for any number of slots (``Targets.with_free_slots``).
+def make_loader(task: Task, data: Any, step: int, device: torch.device) -> Iterable[Any]:
+    """Batches from ``step`` on.
 
-    Sizes are not free: a graph for all of them takes minutes to trace and runs slower, and a planner of ``few_sizes``
-    makes three at most.
+    Raises:
+        InputError: the batch cannot be divided among processes and parts.
+    """
+    options, processes = task.options, distributed.world_size()
+    if options.batch_size % (processes * options.accumulate):
+        among = f"{processes} processes" + (f" of {options.accumulate} parts each" if options.accumulate > 1 else "")
+        raise InputError(f"--batch-size {options.batch_size} cannot be divided among {among}")
+    workers = choose_workers(options.workers, device, task.most_workers)
+    return DataLoader(
+        task.batches(data),
+        batch_size=None,
+        sampler=range(step, options.iterations),
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+        # forked workers share the annotations; others would each get a copy
+        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
+    )
+
+
+def parts_of(batch: Any, count: int, device: torch.device) -> list[Any]:
+    """A batch on the device, cut into ``count`` equal parts of the same padded size."""
+    images, targets = batch.images.to(device, non_blocking=True), batch.targets.to(device)
+    share = len(batch.numbers) // count
+    rows = [slice(first, first + share) for first in range(0, len(batch.numbers), share)]
+    return [
+        replace(batch, images=images[part], targets=targets.each(lambda tensor, part=part: tensor[part]),
+                numbers=batch.numbers[part]) for part in rows
+    ]  # fmt: skip
+
+
+def make_sgd(model: nn.Module, weight_decay: float) -> torch.optim.Optimizer:
+    """SGD with momentum from zero, so that a first step which is left out leaves it defined."""
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.SGD(learned, lr=0.0, momentum=0.9, weight_decay=weight_decay, fused=True)
+    for parameter in learned:
+        optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
+
+
+def take_step(
+    state: TrainingState, watch: FiniteWatch, losses: dict[str, Tensor], numbers: Sequence[int], clip_norm: float
+) -> None:
+    """One step of the optimizer, which a loss or gradient that is not finite leaves out, and of the weights' average.
 
     Args:
-        detector: whose operators fit a graph (``COMPILED``).
-        **how: further arguments of ``torch.nn.Module.compile``, such as ``backend``.
+        state: with gradients, scaled as its scaler scales.
+        watch: told of the step.
+        losses: that the gradients are of.
+        numbers: the pictures of this process.
+        clip_norm: limit on the norm of the gradient; 0 for none.
+
+    Raises:
+        InputError: this step, or one since the watch last asked, was not finite.
     """
-    losses_of = Losses(detector)
-    losses_of.compile(fullgraph=distributed.world_size() == 1, dynamic=False, **how)
-    return losses_of
+    scaled = state.scaler.is_enabled()
+    if scaled:
+        state.scaler.unscale_(state.optimizer)
+    learned = [parameter for parameter in state.model.parameters() if parameter.grad is not None]
+    norm = nn.utils.get_total_norm([parameter.grad for parameter in learned if parameter.grad is not None])
+    left_out = watch.note(state.step, losses, None if scaled else norm, numbers)
+    if clip_norm:
+        nn.utils.clip_grads_with_norm_(learned, clip_norm, norm)
+    if not scaled:  # fp16's scaler sets the same attribute itself
+        state.optimizer.found_inf = left_out  # type: ignore[attr-defined]
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    if state.average:
+        state.average.update()
 
 
-def _wrap(options: TrainingOptions, detector: Detector, device: torch.device) -> nn.Module:
-    if options.compile:
-        detector.operators = COMPILED
-    losses_of: nn.Module = compile_losses(detector) if options.compile else Losses(detector)
+def note_marks(state: TrainingState, metrics: Mapping[str, float], metric: str) -> bool:
+    """Whether the weights are to be kept: no earlier ones were better by ``metric``, or it is ``last``.
+
+    The state's notes have the best marks so far, and how many evaluations have passed since.
+    """
+    notes = state.notes
+    if metric == "last" or metrics[metric] > notes.get("best", {}).get(metric, -2.0):
+        state.notes = {"best": {"step": state.step, **metrics}, "waited": 0}
+        return True
+    state.notes = {**notes, "waited": notes["waited"] + 1}
+    return False
+
+
+def _wrap(task: Task, model: Any, device: torch.device) -> nn.Module:
+    losses_of: nn.Module = task.compiled(model) if task.options.compile else Losses(model)
     if distributed.world_size() > 1:
-        if not detector.settings.frozen_norm:
-            losses_of = nn.SyncBatchNorm.convert_sync_batchnorm(losses_of) if device.type == "cuda" else losses_of
+        losses_of = nn.SyncBatchNorm.convert_sync_batchnorm(losses_of) if device.type == "cuda" else losses_of
         losses_of = DistributedDataParallel(losses_of, [device.index] if device.type == "cuda" else None)
     return losses_of
 

@@ -1,27 +1,22 @@
-"""Recipes for detectors: the paper's (section 4 and appendix A), today's model zoos', and small ones. No torch.
+"""Recipes: the paper's (section 4 and appendix A), today's model zoos', and small ones. No torch.
 
-A recipe is a detector and a schedule. Each head has its own numbers, and the paper's differ between VOC and COCO.
+A recipe is a model and a schedule. The model's settings by recipe stand in ``head_table``, the schedules here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 from backbones.errors import InputError, did_you_mean
-from detection.settings import (
-    AnchorSettings,
-    DetectorSettings,
-    InputSettings,
-    MaskSettings,
-    PoolSettings,
-    ProposalSettings,
-    SamplingSettings,
-    default_settings,
-)
+from backbones.running.learning_rate import Shape
+from detection.head_table import HEADS, fits
+from detection.segmentation.settings import SegmenterSettings
+from detection.settings import DetectorSettings, default_settings
 
 REFERENCE_BATCH = 16
 """Learning rates are stated for a batch of so many images."""
+Settings = DetectorSettings | SegmenterSettings
 
 
 @dataclass(frozen=True)
@@ -29,156 +24,120 @@ class Recipe:
     """What is not given otherwise.
 
     Attributes:
-        detector: everything but the backbone and the classes.
-        masks: the mask branch, where masks are wanted.
+        head: of ``HEADS``.
+        settings: the model, without backbone and classes; ``masks`` is the branch that ``--masks`` adds.
         backbone: the network.
         batch_size: images of a step.
         images: length of the run in images seen.
         learning_rate: for a batch of 16.
-        milestones: parts of the run after which the learning rate falls to a tenth.
-        shorter: shorter sides to draw from in training; ``detector.input`` has that of testing, and the longest.
+        shorter: shorter sides to draw from in training; ``settings.input`` has that of testing, and the longest.
+        milestones: parts of the run after which the learning rate falls to a tenth (shape "step").
+        shape: of the learning rate over the run.
         warmup_images: over which the learning rate climbs.
         weight_decay: on every parameter.
         clip_norm: limit on the norm of the gradient; 0 for none.
         weights: where the backbone starts; None for the best published ones.
         batch_norm: ``frozen`` or ``trained``; None is frozen with weights and trained without.
+        freeze: stages that learn nothing; None is 2 with weights and 0 without.
+        crop: side of the squares that a segmenter is trained on.
+        scales: the least and the largest scale of a segmenter's pictures.
     """
 
-    detector: DetectorSettings
-    masks: MaskSettings
+    head: str
+    settings: Settings
     backbone: str
     batch_size: int
     images: int
     learning_rate: float
-    milestones: tuple[float, ...]
     shorter: tuple[int, ...]
+    milestones: tuple[float, ...] = ()
+    shape: Shape = "step"
     warmup_images: int = 0
     weight_decay: float = 1e-4
     clip_norm: float = 0.0
     weights: str | None = None
     batch_norm: str | None = None
+    freeze: int | None = None
+    crop: int | None = None
+    scales: tuple[float, float] | None = None
 
 
-def find_recipe(name: str, head: str | None = None, coco: bool = False) -> Recipe:
+_ZOO: dict[str, Any] = {
+    "batch_size": 16, "learning_rate": 0.02, "shorter": (640, 672, 704, 736, 768, 800), "warmup_images": 16_000
+}  # fmt: skip
+# As Faster R-CNN, but jointly and not in alternation (docs/deviations.md). COCO: 240k iterations of 16 images at 0.001,
+# then 80k at 0.0001. VOC: 60k iterations at 0.001 and 20k at 0.0001, with Fast R-CNN's two images.
+_PAPER: dict[str, Any] = {"milestones": (0.75,), "shorter": (600,), "weight_decay": 5e-4}
+_PAPER_ON_COCO = {**_PAPER, "batch_size": 16, "images": 320_000 * 16, "learning_rate": 0.001}
+_VOC: dict[str, Any] = {
+    "batch_size": 16, "images": 480_000, "learning_rate": 0.01, "shorter": (520,), "shape": "cosine",
+    "batch_norm": "trained", "freeze": 0, "crop": 480, "scales": (0.5, 2.0),
+}  # fmt: skip
+
+RECIPES: dict[str, dict[str, dict[str, Any]]] = {
+    "detection": {
+        "paper": {**_PAPER, "batch_size": 2, "images": 80_000 * 2, "learning_rate": 0.001 * REFERENCE_BATCH / 2},
+        # COCO as today's model zoos train it: jitter, RoIAlign, 512 regions; a single level from 12,000 boxes.
+        "1x": {**_ZOO, "images": 90_000 * 16, "milestones": (2 / 3, 8 / 9)},
+        "2x": {**_ZOO, "images": 180_000 * 16, "milestones": (2 / 3, 8 / 9)},
+        "3x": {**_ZOO, "images": 270_000 * 16, "milestones": (7 / 9, 25 / 27)},
+        # A few hundred photographs: a few minutes on a GPU or half an hour on a CPU.
+        "quick": {
+            **_ZOO, "batch_size": 4, "images": 1600, "milestones": (0.7, 0.9), "warmup_images": 200,
+            "shorter": (288, 320, 352), "clip_norm": 10.0,
+        },
+        # The built-in scenes of 128 x 128 pixels, from scratch, in minutes on a CPU.
+        "digits": {
+            "batch_size": 8, "images": 4800, "learning_rate": 0.06, "milestones": (0.8, 0.95), "warmup_images": 400,
+            "shorter": (128,), "clip_norm": 10.0, "weights": "none", "batch_norm": "trained",
+        },
+    },
+    "segmentation": {
+        # 30k iterations of 16 (Chen et al. 2017, section 4.1), with the crops and rate of torchvision's reference.
+        "voc": _VOC,
+        # Thirty epochs of the 92k pictures that show one of VOC's classes, as torchvision's weights saw them.
+        "coco": {**_VOC, "images": 2_800_000},
+        "quick": {
+            **_VOC, "batch_norm": "frozen", "batch_size": 4, "images": 4_000, "warmup_images": 200, "clip_norm": 10.0,
+            "crop": 256, "shorter": (320,),
+        },
+        "digits": {
+            **_VOC, "weights": "none", "batch_size": 8, "images": 8_000, "learning_rate": 0.2, "warmup_images": 400,
+            "clip_norm": 10.0, "crop": 96, "scales": (0.8, 1.25), "shorter": (128,),
+        },
+    },
+}  # fmt: skip
+NAMES = tuple(dict.fromkeys(name for recipes in RECIPES.values() for name in recipes))
+
+
+def find_recipe(name: str, head: str | None = None, coco: bool = False, backbone: str | None = None) -> Recipe:
     """A recipe by name.
 
     Args:
-        name: one of ``RECIPES``.
-        head: ``c4``, ``fpn`` or ``vgg``; by default the recipe's own.
+        name: one of ``NAMES``.
+        head: one of ``HEADS``; by default the first that has the recipe and fits the backbone.
         coco: whether the data is COCO's, where the paper's numbers differ from those for VOC.
+        backbone: the network, if one is given.
 
     Raises:
         InputError: there is none of this name, or it is not for this head.
     """
-    if name not in RECIPES:
-        raise InputError(f"no recipe is named {name!r}{did_you_mean(name, RECIPES)}; there are {', '.join(RECIPES)}")
-    return RECIPES[name](head, coco)
-
-
-def _paper(head: str | None, coco: bool) -> Recipe:
-    """Faster R-CNN as the paper trains it, but jointly and not in alternation (``docs/deviations.md``).
-
-    COCO: 240k iterations of 16 images at 0.001, then 80k at 0.0001. VOC: as in Faster R-CNN, 60k iterations at 0.001
-    and 20k at 0.0001, here with Fast R-CNN's two images.
-    """
-    head = head or "c4"
-    if head == "fpn":
-        raise InputError("--recipe paper: feature pyramids came after the paper; use --head c4, or --recipe 1x")
-    base = default_settings("", (), head)
-    floor = 0.0 if coco else 0.1
-    detector = replace(
-        base,
-        input=InputSettings(600, 1000),
-        anchors=AnchorSettings(((64, 128, 256, 512) if coco else (128, 256, 512),)),
-        pool=replace(base.pool, kind="pool"),
-        train_proposals=ProposalSettings(12_000, 2000, 0.7),
-        test_proposals=ProposalSettings(6000, 300, 0.7),
-        roi_sampling=SamplingSettings(128, 0.25, 0.5, 0.5, negative_floor=floor),
-        output=replace(base.output, nms_threshold=0.3),
-        roi_beta=1.0,
-    )
-    images, batch, rate = (320_000 * 16, 16, 0.001) if coco else (80_000 * 2, 2, 0.001 * REFERENCE_BATCH / 2)
-    return Recipe(
-        detector, _masks(head), "vgg16" if head == "vgg" else "resnet101", batch, images, rate, (0.75,), (600,),
-        weight_decay=5e-4,
-    )  # fmt: skip
-
-
-def _zoo(images: int, milestones: tuple[float, ...]) -> Callable[[str | None, bool], Recipe]:
-    """COCO as today's model zoos train it: jitter, RoIAlign, 512 regions; a single level from 12,000 boxes."""
-
-    def recipe(head: str | None, coco: bool) -> Recipe:
-        head = head or "fpn"
-        detector = default_settings("", (), head)
-        if head == "vgg":
-            detector = replace(
-                detector,
-                anchors=AnchorSettings(((32, 64, 128, 256, 512),)),
-                pool=PoolSettings(),
-                test_proposals=ProposalSettings(6000, 1000),
-            )
-        return Recipe(
-            detector, _masks(head), "vgg16" if head == "vgg" else "resnet50_v15", 16, images, 0.02, milestones,
-            (640, 672, 704, 736, 768, 800), warmup_images=16_000,
-        )  # fmt: skip
-
-    return recipe
-
-
-def _quick(head: str | None, coco: bool) -> Recipe:
-    """A few hundred photographs: a few minutes on a GPU or half an hour on a CPU."""
-    zoo = RECIPES["1x"](head, coco)
-    single = zoo.detector.head != "fpn"
-    detector = replace(
-        zoo.detector,
-        input=InputSettings(320, 640),
-        channels=128,
-        vector=zoo.detector.vector if single else 512,  # fc6 and fc7 come with VGG's weights
-        train_proposals=ProposalSettings(3000 if single else 1000, 500),
-        test_proposals=ProposalSettings(1800 if single else 600, 300),
-        roi_sampling=replace(zoo.detector.roi_sampling, count=64 if single else 128),
-    )
-    return replace(
-        zoo, detector=detector, batch_size=4, images=1600, milestones=(0.7, 0.9), warmup_images=200,
-        shorter=(288, 320, 352), clip_norm=10.0, masks=replace(zoo.masks, channels=128),
-    )  # fmt: skip
-
-
-def _digits(head: str | None, coco: bool) -> Recipe:
-    """The built-in scenes of 128 x 128 pixels, from scratch, in minutes on a CPU."""
-    zoo = RECIPES["1x"](head, coco)
-    sizes = (16, 32, 64)
-    single = zoo.detector.head != "fpn"
-    detector = replace(
-        zoo.detector,
-        input=InputSettings(128, 128),
-        anchors=AnchorSettings((sizes,) if single else tuple((size,) for size in sizes)),
-        channels=64,
-        vector=256,
-        train_proposals=ProposalSettings(400, 200),
-        test_proposals=ProposalSettings(200, 100),
-        roi_sampling=replace(zoo.detector.roi_sampling, count=64),
-        dropout=0.0,
-    )
-    vgg = zoo.detector.head == "vgg"
-    return replace(
-        zoo, detector=detector, backbone="vgg16" if vgg else "resnet20", batch_size=8, images=4800,
-        learning_rate=0.02 if vgg else 0.06, milestones=(0.8, 0.95), warmup_images=400, shorter=(128,),
-        clip_norm=10.0, weights="none", batch_norm="trained",
-        masks=replace(zoo.masks, channels=64, convs=min(2, zoo.masks.convs)),
-    )  # fmt: skip
-
-
-def _masks(head: str) -> MaskSettings:
-    """Mask R-CNN's branch; after conv5_x one deconvolution is enough (He et al. 2017, figure 4)."""
-    return MaskSettings(convs=0) if head == "c4" else MaskSettings()
-
-
-RECIPES: dict[str, Callable[[str | None, bool], Recipe]] = {
-    "paper": _paper,
-    "1x": _zoo(90_000 * 16, (2 / 3, 8 / 9)),
-    "2x": _zoo(180_000 * 16, (2 / 3, 8 / 9)),
-    "3x": _zoo(270_000 * 16, (7 / 9, 25 / 27)),
-    "quick": _quick,
-    "digits": _digits,
-}
+    if name not in NAMES:
+        raise InputError(f"no recipe is named {name!r}{did_you_mean(name, NAMES)}; there are {', '.join(NAMES)}")
+    having = [known for known, row in HEADS.items() if name in row.recipes]
+    if head is None:
+        head = next((known for known in having if backbone is None or fits(known, backbone)), having[0])
+    row = HEADS[head]
+    if name not in row.recipes:
+        raise InputError(
+            f"--recipe {name} is not for --head {head}; use --head {' or '.join(having)}, or --recipe "
+            f"{', '.join(row.recipes)}"
+        )
+    own = row.recipes[name]
+    changes = {**own.settings, **(own.on_coco if coco else {})}
+    schedule = _PAPER_ON_COCO if coco and own.on_coco else RECIPES[row.task][name]
+    if own.learning_rate is not None:
+        schedule = {**schedule, "learning_rate": own.learning_rate}
+    if row.task == "segmentation":
+        return Recipe(head, SegmenterSettings("", (), **changes), own.backbone, **schedule)
+    return Recipe(head, default_settings("", (), head, **changes), own.backbone, **schedule)

@@ -34,7 +34,7 @@ from detection.data.datasets import read_checked
 from detection.data.plan import BatchPlanner
 from detection.operators import COMPILED
 from detection.settings import DetectorSettings, default_settings
-from detection.training.job import compile_losses
+from detection.training.tasks import compile_losses
 
 GRAPHS, LAST_NEW = 4, 50
 """At most so many graphs, none of them after so many steps."""

@@ -28,8 +28,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from backbones.freezing import freeze_stages
 from backbones.running.measurement import write_measurement
-from detection.building import build_detector, freeze_stages
+from detection.building import build_detector
 from detection.operators import COMPILED
 from detection.proposals import Proposals
 from detection.regions import sample_regions
@@ -134,7 +135,7 @@ class LiveMemory(TorchDispatchMode):
 def forward_memory(slots: int, batch: int = 16, height: int = 800, width: int = 1344) -> float:
     """GiB that the forward pass of a training step in bf16, from pretrained weights, adds to weights and images."""
     detector = build_detector(default_settings("resnet50_v15", tuple("abcdefghij"))).train()
-    freeze_stages(detector, 2)
+    freeze_stages(detector.backbone, 2)
     detector.operators = COMPILED
     real = crowded_targets(batch, height, width, slots)
     with pretended_gpu():

@@ -30,7 +30,7 @@ from backbones.running.precision import autocast
 from deploy.benchmarking.timing import take_turns
 from detection.operators import COMPILED
 from detection.targets import Targets
-from detection.training.job import Losses, compile_losses
+from detection.training.tasks import Losses, compile_losses
 from tests.detection.torchvision_twin import make_twins
 
 OBJECTS = 8

@@ -28,7 +28,6 @@ from backbones.running.measurement import SMALL, write_measurement
 from detection.building import load_detector
 from detection.data.annotations import Annotations, DetectionData, PictureFiles
 from detection.evaluation import detect_all, score
-from detection.training import data as training_data
 from detection.training.options import TrainingOptions
 from detection.training.run import train
 
@@ -97,8 +96,7 @@ def replace_annotations(pictures: PictureFiles, annotations: Annotations) -> Pic
 
 def overfit(options: argparse.Namespace, data: DetectionData, folder: str) -> tuple[Path, float]:
     """Train on the images and choose by them. The run folder, and seconds."""
-    for module in (training_data, datasets):
-        module.read_dataset = lambda *_, **__: (data, [])
+    datasets.read_dataset = lambda *_, **__: (data, [])
     start = time.perf_counter()
     run = train(
         TrainingOptions(

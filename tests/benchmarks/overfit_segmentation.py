@@ -17,14 +17,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import detection.segmentation.training as training
+import detection.training.tasks as tasks
 from backbones.running.measurement import SMALL, write_measurement
 from detection.data.annotations import AnnotationBuilder, DetectionData
 from detection.segmentation.building import load_segmenter
 from detection.segmentation.datasets import read_segmentation
 from detection.segmentation.evaluation import evaluate_segmenter
 from detection.segmentation.labelled_images import SegmentationData
-from detection.segmentation.options import SegmentationOptions
+from detection.training.options import TrainingOptions
+from detection.training.run import train
 from tests.benchmarks.overfit import chosen_images
 
 MIOU, SIDE, CROP, STRIDE = 0.8, 128, 192, 8
@@ -34,14 +35,14 @@ def main() -> int:
     options = parse()
     whole, _ = read_segmentation(options.dataset, options.split)
     data = subset(whole, chosen_images(whole.images.annotations))
-    training.read_segmentation = lambda *_, **__: (data, [])
+    tasks.read_segmentation = lambda *_, **__: (data, [])
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        run = training.train(
-            SegmentationOptions(
-                dataset=options.dataset, backbone="resnet18", weights=options.weights, recipe="quick",
-                output_stride=STRIDE, crop=CROP, shorter=SIDE, scales=(1.0, 1.0), warmup_images=20,
-                iterations=options.iterations,
+        run = train(
+            TrainingOptions(
+                head="fcn", dataset=options.dataset, backbone="resnet18", weights=options.weights, recipe="quick",
+                output_stride=STRIDE, crop=CROP, shorter=(SIDE,), test_shorter=SIDE, scales=(1.0, 1.0),
+                warmup_images=20, iterations=options.iterations,
                 learning_rate=options.learning_rate, evaluate_every=options.iterations, output=f"{folder}/run",
             )
         )  # fmt: skip

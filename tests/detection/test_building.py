@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from backbones.errors import InputError
-from detection.building import build_detector, describe, freeze_stages, load_detector, save_detector
+from backbones.freezing import freeze_stages
+from detection.building import build_detector, describe, load_detector, save_detector
 from detection.settings import DetectorSettings, default_settings
 from tests.detection.builders import small_detector
 
@@ -58,7 +59,7 @@ def test_pretrained_weights_bring_their_convention(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("head", "first_learned"), [("fpn", "conv3_x"), ("c4", "conv3_x"), ("vgg", "conv3_x")])
 def test_first_stages_learn_nothing_whatever_the_network(head: str, first_learned: str, tmp_path: Path) -> None:
     detector = small_detector(head)
-    freeze_stages(detector, 2)
+    freeze_stages(detector.backbone, 2)
     backbone = detector.head.backbone
     learned = [name for name, parameter in backbone.named_parameters() if parameter.requires_grad]
     assert learned[0].startswith(first_learned)
@@ -67,4 +68,4 @@ def test_first_stages_learn_nothing_whatever_the_network(head: str, first_learne
     save_detector(detector, tmp_path / "d.safetensors")  # what is frozen has fewer buffers than what is not
     assert load_detector(tmp_path / "d.safetensors").settings == detector.settings
     with pytest.raises(InputError, match="cannot freeze 9 stages: the network has"):
-        freeze_stages(detector, 9)
+        freeze_stages(detector.backbone, 9)

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
+from backbones.freezing import freeze_stages
 from detection.agreement import agreement
-from detection.building import freeze_stages
 from detection.detections import Detections
 from detection.evaluation import score
 from detection.operators import COMPILED, EAGER, portable
@@ -20,7 +20,7 @@ from detection.proposals import Proposals
 from detection.regions import RegionTargets, region_losses, sample_regions
 from detection.settings import InputSettings, MaskSettings, PoolSettings, ProposalSettings, SamplingSettings
 from detection.targets import Targets
-from detection.training.job import compile_losses
+from detection.training.tasks import compile_losses
 from tests.detection.builders import SIZE, data_of, random_targets, small_detector
 from tests.detection.torchvision_twin import make_twins
 
@@ -188,7 +188,7 @@ def test_the_seed_decides_the_samples() -> None:
 
 def test_unlearned_stages_get_no_gradient() -> None:
     detector = small_detector().train()
-    freeze_stages(detector, 2)
+    freeze_stages(detector.backbone, 2)
     sum(detector.losses(pixels(2), random_targets(batch=2, slots=4, seed=0)).values()).backward()
     backbone = detector.head.backbone
     assert backbone.stem.conv.weight.grad is None

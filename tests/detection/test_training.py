@@ -22,6 +22,7 @@ from backbones.running.command_line import Interrupted, parse
 from backbones.weights.model_file import read_metadata
 from detection.building import load_detector
 from detection.training import job as training
+from detection.training import tasks
 from detection.training.options import TrainingOptions, resolve
 from detection.training.run import train
 from tests.detection.builders import write_voc_folder
@@ -73,7 +74,7 @@ def test_an_interrupted_run_resumes_bit_for_bit(
 ) -> None:
     options = small_run(head, **changes)
     whole = train(TrainingOptions(output=str(tmp_path / "whole"), **options))
-    step, steps = training.DetectionJob.train_step, []
+    step, steps = training.TrainingJob.train_step, []
 
     def dies_at_the_sixth(*arguments: object) -> object:
         steps.append(1)
@@ -81,7 +82,7 @@ def test_an_interrupted_run_resumes_bit_for_bit(
             raise RuntimeError("killed")
         return step(*arguments)
 
-    monkeypatch.setattr(training.DetectionJob, "train_step", dies_at_the_sixth)
+    monkeypatch.setattr(training.TrainingJob, "train_step", dies_at_the_sixth)
     with pytest.raises(RuntimeError):
         train(TrainingOptions(output=str(tmp_path / "cut"), **options))
     cut = train(TrainingOptions(resume=str(tmp_path / "cut"), **RESUME, workers=2))
@@ -91,13 +92,13 @@ def test_an_interrupted_run_resumes_bit_for_bit(
 
 
 def test_a_signal_stops_and_saves(scenes: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    step = training.DetectionJob.train_step
+    step = training.TrainingJob.train_step
 
     def signalled(*arguments: object) -> object:
         os.kill(os.getpid(), signal.SIGINT)
         return step(*arguments)
 
-    monkeypatch.setattr(training.DetectionJob, "train_step", signalled)
+    monkeypatch.setattr(training.TrainingJob, "train_step", signalled)
     with pytest.raises(Interrupted, match="--resume"):
         train(TrainingOptions(output=str(tmp_path / "run"), **SMALL))
     assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["step"] == 1
@@ -173,7 +174,7 @@ def test_two_processes_train_as_one(changes: dict[str, Any], tmp_path: Path) -> 
 def test_a_loss_that_is_no_number_names_the_images_and_spares_the_weights(
     scenes: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forward, steps = training.Losses.forward, []
+    forward, steps = tasks.Losses.forward, []
 
     def broken(*arguments: object) -> dict[str, torch.Tensor]:
         losses = forward(*arguments)
@@ -181,7 +182,7 @@ def test_a_loss_that_is_no_number_names_the_images_and_spares_the_weights(
         return {**losses, "boxes": losses["boxes"] * float("nan")} if len(steps) == 5 else losses
 
     train(TrainingOptions(output=str(tmp_path / "whole"), **{**SMALL, "iterations": 4}))
-    monkeypatch.setattr(training.Losses, "forward", broken)
+    monkeypatch.setattr(tasks.Losses, "forward", broken)
     with pytest.raises(InputError, match=r"iteration 5: a loss is not finite \(.*boxes nan\); images: \d.png, \d.png"):
         train(TrainingOptions(output=str(tmp_path / "run"), **SMALL))
     states = [torch.load(tmp_path / name / "last.pt", weights_only=True) for name in ("whole", "run")]
@@ -192,7 +193,7 @@ def test_a_loss_that_is_no_number_names_the_images_and_spares_the_weights(
 
 def test_the_run_ends_when_weights_get_no_better(scenes: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     marks = iter([0.1, 0.3, 0.2, 0.3, 0.9])
-    monkeypatch.setattr(training, "score", lambda *_: Marks({"AP": -1.0, "AP50": next(marks), "AP75": 0.0}))
+    monkeypatch.setattr(tasks, "score", lambda *_: Marks({"AP": -1.0, "AP50": next(marks), "AP75": 0.0}))
     options = {**SMALL, "iterations": 50, "evaluate_every": 2, "patience": 2, "metric": "AP50", "checkpoint_every": 50}
     run = train(TrainingOptions(output=str(tmp_path / "run"), **options))
     assert [entry["AP50"] for entry in untimed(run) if "AP50" in entry] == [0.1, 0.3, 0.2, 0.3]

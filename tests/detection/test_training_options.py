@@ -9,17 +9,15 @@ import pytest
 from backbones.errors import InputError
 from detection.settings import DetectorSettings, InputSettings, MaskSettings, default_settings
 from detection.training.job import make_schedule
-from detection.training.options import TrainingOptions, resolve
-from detection.training.preparing import make_settings
+from detection.training.options import TrainingOptions, design, resolve
 from detection.training.recipes import RECIPES, find_recipe
 from tests.conftest import ROOT
-from tests.detection.training_runs import few_scenes
 
 COCO, VOC = "coco:data/coco", "voc:data/VOC2007"
 
 
 def settings_of(**options: Any) -> DetectorSettings:
-    return make_settings(resolve(TrainingOptions(weights="none", **options)), few_scenes("train"))
+    return design(resolve(TrainingOptions(weights="none", **options)))
 
 
 @pytest.mark.parametrize("backbone", ["resnet101", "vgg16"])
@@ -29,7 +27,7 @@ def test_the_paper_is_the_default(backbone: str, dataset: str) -> None:
     options = resolve(TrainingOptions(dataset=dataset, backbone=backbone, weights="none"))
     assert options.recipe == "paper"
     assert options.head == ("vgg" if backbone == "vgg16" else "c4")
-    settings = make_settings(options, few_scenes("train"))
+    settings = design(options)
     assert (options.shorter, settings.input.shorter, settings.input.longer) == ((600,), 600, 1000)
     assert settings.anchors.sizes == ((64, 128, 256, 512) if dataset == COCO else (128, 256, 512),)
     assert settings.anchors.ratios == (0.5, 1.0, 2.0)
@@ -83,16 +81,15 @@ def test_zoos_train_each_head_with_its_own_numbers(head: str, train: tuple[int, 
     assert [size for level in settings.anchors.sizes for size in level] == [32, 64, 128, 256, 512]
     assert settings.pool.kind == "align"
     assert settings == DetectorSettings.from_dict(
-        {**default_settings("resnet50_v15", ("a", "b", "c"), head).to_dict(), "category_ids": (1, 2, 3),
-         "frozen_norm": False}
+        {**default_settings("resnet50_v15", (), head).to_dict(), "frozen_norm": False}
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", RECIPES["detection"])
 @pytest.mark.parametrize("head", ["c4", "fpn", "vgg"])
 def test_every_recipe_fits_every_head(recipe: str, head: str) -> None:
     if (recipe, head) == ("paper", "fpn"):
-        with pytest.raises(InputError, match="--recipe paper: feature pyramids came after the paper; use --head c4"):
+        with pytest.raises(InputError, match="--recipe paper is not for --head fpn; use --head c4 or vgg"):
             find_recipe(recipe, head)
         return
     settings = settings_of(recipe=recipe, head=head)
@@ -140,10 +137,9 @@ def test_a_detector_to_start_from_brings_its_design() -> None:
     given = TrainingOptions(dataset=VOC, recipe="quick", init_from="runs/x")
     options = resolve(given, initial)
     assert (options.backbone, options.head, options.channels, options.weights) == ("resnet18", "fpn", 96, None)
-    settings = make_settings(options, few_scenes("train"), initial)
+    settings = design(options, initial)
     assert (settings.rpn_convs, settings.neck_norm, settings.context, settings.vector) == (2, True, True, 1024)
     assert settings.input == InputSettings(320, 640)  # the recipe's
-    assert settings.classes == ("a", "b", "c")
     for wrong, message in (
         ({"backbone": "resnet50"}, "--backbone resnet50: --init-from runs/x has resnet18"),
         ({"head": "c4"}, "--head c4: --init-from runs/x has fpn"),
@@ -169,7 +165,7 @@ def test_a_detector_to_start_from_brings_its_design() -> None:
         ({"metric": "mask_AP"}, "--metric mask_AP needs --masks"),
         ({"head": "c4", "channels": 8}, "--channels has no meaning for --head c4; only for fpn"),
         ({"head": "c4", "vector": 8}, "--vector has no meaning for --head c4; only for fpn and vgg"),
-        ({"backbone": "vgg16", "masks": True}, "--masks: the vgg head has none; use --head fpn or c4"),
+        ({"backbone": "vgg16", "masks": True}, "--masks has no meaning for --head vgg; only for fpn and c4"),
         ({"backbone": "vgg16", "head": "c4"}, "--head c4 does not fit vgg16; use --head vgg"),
         ({"backbone": "resnet50", "head": "vgg"}, "--head vgg does not fit resnet50; use --head c4 or fpn"),
         ({"dataset": VOC, "backbone": "resnet20"}, "no published weights are known for resnet20; .* --weights none"),
@@ -188,7 +184,7 @@ TABLE = (
 
 def table_row(name: str, head: str, coco: bool) -> str:
     recipe = find_recipe(name, head, coco)
-    detector = recipe.detector
+    detector = recipe.settings
     shorter = f"{recipe.shorter[0]} to {recipe.shorter[-1]}" if len(recipe.shorter) > 1 else recipe.shorter[0]
     data = (", COCO" if coco else ", VOC") if name == "paper" else ""
     proposals = [f"{p.before_nms:,} > {p.after_nms:,}" for p in (detector.train_proposals, detector.test_proposals)]
@@ -206,7 +202,7 @@ def test_the_documented_recipes_are_the_real_ones() -> None:
     text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     rows = [
         table_row(name, head, coco)
-        for name in RECIPES
+        for name in RECIPES["detection"]
         for head in ("c4", "vgg", "fpn")
         for coco in ((False, True) if name == "paper" else (False,))
         if (name, head) != ("paper", "fpn")

@@ -19,12 +19,11 @@ from detection.detector import Detector
 from detection.loss_counts import counts_of_parts
 from detection.settings import MaskSettings, PoolSettings, SamplingSettings
 from detection.targets import Targets
-from detection.training.data import parts_of
 from detection.training.finite import FiniteWatch
-from detection.training.initializing import copy_weights
-from detection.training.job import DetectionJob
+from detection.training.job import TrainingJob, parts_of
 from detection.training.options import TrainingOptions, resolve
-from detection.training.preparing import prepare
+from detection.training.run import copy_weights, prepare
+from detection.training.tasks import task_of
 from tests.detection.builders import SIZE, random_targets, small_detector
 from tests.detection.training_runs import few_scenes, small_run
 
@@ -74,10 +73,10 @@ def test_a_batch_in_parts_has_the_gradients_of_the_whole(head: str, monkeypatch:
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-9)
 
 
-def job_of(tmp_path: Path, **changes: Any) -> DetectionJob:
+def job_of(tmp_path: Path, **changes: Any) -> TrainingJob:
     options = resolve(TrainingOptions(output=str(tmp_path), **small_run(**changes)))
     data = few_scenes("train")
-    return DetectionJob(options, prepare(options, data, CPU), data, None, RunFolder(tmp_path), CPU)
+    return TrainingJob(options, prepare(task_of(options), data, CPU), data, None, RunFolder(tmp_path), CPU)
 
 
 def test_steps_in_parts_end_where_whole_steps_do(tmp_path: Path) -> None:
@@ -89,13 +88,13 @@ def test_steps_in_parts_end_where_whole_steps_do(tmp_path: Path) -> None:
         )
         for job in jobs:
             job.state.step += 1
-    for a, b in zip(*(job.detector.parameters() for job in jobs), strict=True):
+    for a, b in zip(*(job.model.parameters() for job in jobs), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
 def test_counting_leaves_the_running_statistics(tmp_path: Path) -> None:
     job = job_of(tmp_path, batch_size=4, accumulate=2, batch_norm="trained")
-    norm = next(m for m in job.detector.modules() if isinstance(m, torch.nn.BatchNorm2d))
+    norm = next(m for m in job.model.modules() if isinstance(m, torch.nn.BatchNorm2d))
     before = norm.running_mean.clone()
     job._counts(parts_of(next(iter(job.batches())), 2, CPU))
     assert torch.equal(norm.running_mean, before)
@@ -109,7 +108,7 @@ def test_batches_that_cannot_be_divided_are_refused(tmp_path: Path) -> None:
 
 def test_the_average_of_the_weights_is_evaluated(tmp_path: Path) -> None:
     job = job_of(tmp_path, ema=0.5)
-    live = dict(job.detector.named_parameters())["predictor.classes.weight"]
+    live = dict(job.model.named_parameters())["predictor.classes.weight"]
     expected = live.detach().clone()
     for update in range(1, 4):
         job.train_step(next(iter(job.batches())))
@@ -125,17 +124,17 @@ def test_the_average_of_the_weights_is_evaluated(tmp_path: Path) -> None:
 def test_a_gradient_that_is_no_number_is_left_out_until_the_device_is_asked(tmp_path: Path) -> None:
     job = job_of(tmp_path)
     job.watch.every = 3  # as on a GPU, where asking is dear
-    before = [parameter.detach().clone() for parameter in job.detector.parameters()]
-    weight = job.detector.predictor.classes.weight
+    before = [parameter.detach().clone() for parameter in job.model.parameters()]
+    weight = job.model.predictor.classes.weight
     broken = weight.register_hook(lambda gradient: gradient * float("inf"))
     job.train_step(next(iter(job.batches())))
     broken.remove()
-    for a, b in zip(before, job.detector.parameters(), strict=True):
+    for a, b in zip(before, job.model.parameters(), strict=True):
         assert torch.equal(a, b)
     job.state.step += 1
     job.train_step(next(iter(job.batches())))
-    assert not torch.equal(before[-1], list(job.detector.parameters())[-1])  # a later step is made
-    assert all(parameter.isfinite().all() for parameter in job.detector.parameters())
+    assert not torch.equal(before[-1], list(job.model.parameters())[-1])  # a later step is made
+    assert all(parameter.isfinite().all() for parameter in job.model.parameters())
     with pytest.raises(InputError, match=r"iteration 1: the gradient is not finite \(.*\); images: \d.png, \d.png"):
         job.evaluate()
 
@@ -189,7 +188,7 @@ def test_a_run_starts_from_another_detector(tmp_path: Path) -> None:
         del given[name]
     options = resolve(TrainingOptions(**given), source.settings)
     data = few_scenes("train")
-    state = prepare(options, data, CPU, source)
+    state = prepare(task_of(options), data, CPU, source)
     assert isinstance(state.model, Detector)
     assert state.model.classes == ("a", "b", "c")
     assert torch.equal(state.model.predictor.classes.weight[2], source.predictor.classes.weight[1])

@@ -16,8 +16,9 @@ from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCN
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.ops import FrozenBatchNorm2d
 
+from backbones.freezing import freeze_stages
 from backbones.weights.file_content import content_of
-from detection.building import assemble, freeze_stages
+from detection.building import assemble
 from detection.detections import Detections
 from detection.detector import Detector
 from detection.masks.run_length import RunLengthMasks
@@ -97,7 +98,7 @@ def make_twins(
     }
     known = replace(foreign.settings, **{**sizes, **settings})
     ours = assemble(known, foreign.tensors, "twin")
-    freeze_stages(ours, 2)
+    freeze_stages(ours.backbone, 2)
     return theirs, ours
 
 

@@ -39,9 +39,8 @@ from detection.nms import nms_by_fixed_point, nms_by_kernel
 from detection.operators import COMPILED, EAGER
 from detection.roi_align import roi_align_by_grid, roi_align_by_sum
 from detection.settings import PoolSettings
-from detection.training.job import DetectionJob
+from detection.training.job import TrainingJob, make_sgd
 from detection.training.options import TrainingOptions, resolve
-from detection.training.stepping import make_sgd
 from tests.detection.builders import SIZE, data_of, random_targets, small_detector
 
 Check = Callable[[torch.device], None]
@@ -222,7 +221,7 @@ def _assert_same_scores(
     assert_close(scores[1], scores[0], rtol=share, atol=share)
 
 
-def small_job(device: torch.device, precision: str, compiled: bool = False) -> DetectionJob:
+def small_job(device: torch.device, precision: str, compiled: bool = False) -> TrainingJob:
     """A training run of a small detector, before its first step; nothing is written."""
     options = resolve(TrainingOptions(
         dataset="digits", recipe="digits", backbone="resnet20", head="fpn", weights="none", batch_size=4,
@@ -232,7 +231,7 @@ def small_job(device: torch.device, precision: str, compiled: bool = False) -> D
     detector.precision = precision
     state = TrainingState(detector, make_sgd(detector, 1e-4), gradient_scaler(device, precision))
     pictures = [np.zeros((SIZE, SIZE, 3), np.uint8)] * 4
-    return DetectionJob(options, state, data_of(pictures, [[]] * 4), None, RunFolder(Path("unused")), device)
+    return TrainingJob(options, state, data_of(pictures, [[]] * 4), None, RunFolder(Path("unused")), device)
 
 
 def small_batch() -> Batch:

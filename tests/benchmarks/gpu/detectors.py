@@ -25,10 +25,10 @@ from detection.evaluation import detect_all, score
 from detection.operators import COMPILED
 from detection.settings import ProposalSettings
 from detection.targets import Targets
-from detection.training.job import EVALUATION_BATCH, DetectionJob
+from detection.training.job import TrainingJob, make_sgd
 from detection.training.options import TrainingOptions, resolve
 from detection.training.run import train
-from detection.training.stepping import make_sgd
+from detection.training.tasks import DetectionTask
 from tests.benchmarks.faster_rcnn_speed import compare, make_boxes, pad
 from tests.benchmarks.gpu.classifiers import memory
 from tests.benchmarks.gpu.data import BCCD, COCO, weights_file
@@ -97,7 +97,7 @@ def against_torchvision(place: Place, record: Record) -> Finding:
     return Finding(f"our time / torchvision's: {summary}", max(steps[0], ratios["inference"]) <= RATIO)
 
 
-def _training(place: Place, pair: Pair, job: DetectionJob, pairs: int) -> dict[str, Any]:
+def _training(place: Place, pair: Pair, job: TrainingJob, pairs: int) -> dict[str, Any]:
     """Our step is the job's own, with everything that belongs to it."""
     device, images, targets = place.torch_device, pair.images, pair.batch.targets
     optimizer = torch.optim.SGD(
@@ -124,14 +124,14 @@ def _training(place: Place, pair: Pair, job: DetectionJob, pairs: int) -> dict[s
     return {**measured, "first step, seconds": first, "our images/s": round(rate, 1)}
 
 
-def _job_of(place: Place, pair: Pair) -> DetectionJob:
+def _job_of(place: Place, pair: Pair) -> TrainingJob:
     options = resolve(TrainingOptions(
         dataset="coco:none", recipe="1x", backbone="resnet50_v15", weights="none", batch_size=len(pair.images),
         iterations=10**6, learning_rate=_RATE, device=place.device, precision="bf16", compile=True, val_split="none",
     ))  # fmt: skip
     state = TrainingState(pair.ours, make_sgd(pair.ours, 1e-4), gradient_scaler(place.torch_device, "bf16"))
     names = data_of([np.zeros((1, 1, 3), np.uint8)] * len(pair.images), [[]] * len(pair.images))
-    return DetectionJob(options, state, names, None, RunFolder(Path("unused")), place.torch_device)
+    return TrainingJob(options, state, names, None, RunFolder(Path("unused")), place.torch_device)
 
 
 def deployed(place: Place, record: Record) -> Finding:
@@ -266,7 +266,7 @@ def _blood_cells(place: Place, seed: int) -> dict[str, float]:
     detector = load_detector(folder, place.device)
     detector.precision = "bf16"
     data = read_checked(dataset, "test", detector.classes)
-    metrics = score(detect_all(detector.predict_each, data, EVALUATION_BATCH), data.annotations).metrics
+    metrics = score(detect_all(detector.predict_each, data, DetectionTask.evaluation_batch), data.annotations).metrics
     shutil.rmtree(folder)
     return {**{name: metrics[name] for name in ("AP", "AP50", "AP75")}, "minutes": round(minutes, 2)}
 

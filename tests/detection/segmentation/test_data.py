@@ -191,7 +191,7 @@ def test_folders_of_another_kind_are_refused(tmp_path: Path) -> None:
 
 
 def planner(sizes: list[tuple[int, int]], batch: int = 4, **settings: object) -> CropPlanner:
-    own = {"side": 32, "shorter": 40, "longer": 80, "scales": (0.5, 2.0), "mirrored": True, **settings}
+    own = {"side": 32, "shorter": (40,), "longer": 80, "scales": (0.5, 2.0), "mirrored": True, **settings}
     return CropPlanner(np.array(sizes), batch, 7, **own)  # type: ignore[arg-type]
 
 
@@ -228,7 +228,7 @@ def test_pictures_and_labels_are_cut_alike() -> None:
 
 def test_batches_hold_padded_crops() -> None:
     data = few_scenes(6)
-    plan = CropPlanner(data.images.annotations.sizes, 6, 7, side=64, shorter=64, longer=64, scales=(0.5, 2.0),
+    plan = CropPlanner(data.images.annotations.sizes, 6, 7, side=64, shorter=(64,), longer=64, scales=(0.5, 2.0),
                        mirrored=True)  # fmt: skip
     batch, expected = TrainingCrops(data, plan)[2], plan.plan(2)
     assert batch.images.shape == (6, 3, 64, 64)

@@ -20,10 +20,10 @@ from backbones.errors import InputError
 from detection.building import load_detector
 from detection.segmentation.building import build_segmenter, load_segmenter, save_segmenter
 from detection.segmentation.fcn import AUXILIARY_WEIGHT, enlarge, pixel_loss
-from detection.segmentation.job import PixelLosses
 from detection.segmentation.label_names import VOC_LABELS
 from detection.segmentation.settings import IGNORED, SegmenterSettings
 from detection.segmentation.targets import SegmentationTargets
+from detection.training.tasks import Losses
 from tests.detection.segmentation.builders import CLASSES, scene, small_segmenter
 
 
@@ -189,7 +189,7 @@ def test_one_picture_is_soon_learned_by_heart() -> None:
 
 
 def test_the_step_is_one_graph() -> None:
-    losses_of = PixelLosses(small_segmenter(auxiliary=True, dropout=0.0)).train()
+    losses_of = Losses(small_segmenter(auxiliary=True, dropout=0.0)).train()
     images, targets = batch()
     traced = torch.compile(copy.deepcopy(losses_of), fullgraph=True, backend="eager")  # the compiler itself is torch's
     for name, loss in losses_of(images, targets).items():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,26 +14,27 @@ import torch
 from torchvision.models.segmentation import fcn_resnet50
 
 from backbones.errors import InputError
+from backbones.running.command_line import parse
+from backbones.running.resuming import options_of_run
 from detection import train as train_script
-from detection.segmentation import job
+from detection.head_table import HEADS
 from detection.segmentation.building import load_segmenter
-from detection.segmentation.command import asks_for_segmentation
-from detection.segmentation.options import SegmentationOptions, resolve
-from detection.segmentation.recipes import RECIPES
-from detection.segmentation.starting import prepare
-from detection.segmentation.training import train
+from detection.settings import InputSettings
+from detection.training import job, tasks
+from detection.training.options import TrainingOptions, design, resolve
+from detection.training.run import prepare, train
 from tests.detection.segmentation.builders import CLASSES, few_scenes, scene, small_segmenter, write_label_folder
 
 SMALL = {
-    "backbone": "resnet20", "weights": "none", "recipe": "digits", "iterations": 6, "batch_size": 2, "device": "cpu",
-    "channels": 8, "crop": 64, "shorter": 64, "longer": 64, "log_every": 4, "evaluate_every": 3, "checkpoint_every": 2,
-    "tensorboard": False, "quiet": True,
+    "head": "fcn", "backbone": "resnet20", "weights": "none", "recipe": "digits", "iterations": 6, "batch_size": 2,
+    "device": "cpu", "channels": 8, "crop": 64, "shorter": (64,), "test_shorter": 64, "longer": 64, "log_every": 4,
+    "evaluate_every": 3, "checkpoint_every": 2, "tensorboard": False, "quiet": True,
 }  # fmt: skip
 
 
 @pytest.fixture
 def scenes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("detection.segmentation.training.read_segmentation", lambda *_, **__: (few_scenes(), []))
+    monkeypatch.setattr("detection.training.tasks.read_segmentation", lambda *_, **__: (few_scenes(), []))
 
 
 def untimed(run: Path) -> list[dict[str, object]]:
@@ -41,7 +44,7 @@ def untimed(run: Path) -> list[dict[str, object]]:
 
 
 def test_a_run_leaves_a_whole_folder(scenes: None, tmp_path: Path) -> None:
-    run = train(SegmentationOptions(output=str(tmp_path / "run"), **{**SMALL, "auxiliary": True}))
+    run = train(TrainingOptions(output=str(tmp_path / "run"), **{**SMALL, "auxiliary": True}))
     names = {path.name for path in run.iterdir()}
     assert names >= {
         "config.yaml", "env.json", "metrics.jsonl", "metrics.json", "log.txt", "report.html", "plots",
@@ -60,8 +63,8 @@ def test_a_run_leaves_a_whole_folder(scenes: None, tmp_path: Path) -> None:
 
 
 def test_a_run_that_was_cut_resumes_bit_for_bit(scenes: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = train(SegmentationOptions(output=str(tmp_path / "whole"), **SMALL))
-    step, steps = job.SegmentationJob.train_step, []
+    whole = train(TrainingOptions(output=str(tmp_path / "whole"), **SMALL))
+    step, steps = job.TrainingJob.train_step, []
 
     def dies_at_the_sixth(*arguments: object) -> object:
         steps.append(1)
@@ -69,9 +72,9 @@ def test_a_run_that_was_cut_resumes_bit_for_bit(scenes: None, tmp_path: Path, mo
             raise RuntimeError("killed")
         return step(*arguments)
 
-    monkeypatch.setattr(job.SegmentationJob, "train_step", dies_at_the_sixth)
+    monkeypatch.setattr(job.TrainingJob, "train_step", dies_at_the_sixth)
     with pytest.raises(RuntimeError):
-        train(SegmentationOptions(output=str(tmp_path / "cut"), **SMALL))
+        train(TrainingOptions(output=str(tmp_path / "cut"), **SMALL))
     line = ["--resume", str(tmp_path / "cut"), "--quiet", "--device", "cpu", "--workers", "1"]
     assert train_script.main(line) == 0
     cut = tmp_path / "cut"
@@ -82,34 +85,35 @@ def test_a_run_that_was_cut_resumes_bit_for_bit(scenes: None, tmp_path: Path, mo
 
 def test_without_validation_the_last_weights_are_kept(scenes: None, tmp_path: Path) -> None:
     changes = {"val_split": "none", "freeze": 2, "ema": 0.9}
-    run = train(SegmentationOptions(output=str(tmp_path / "run"), **{**SMALL, **changes}))
+    run = train(TrainingOptions(output=str(tmp_path / "run"), **{**SMALL, **changes}))
     assert load_segmenter(run).classes == CLASSES
 
 
 def test_a_loss_that_is_no_number_names_the_images(
     scenes: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forward = job.PixelLosses.forward
-    monkeypatch.setattr(job.PixelLosses, "forward", lambda *a: {"pixels": forward(*a)["pixels"] * float("nan")})
+    forward = tasks.Losses.forward
+    monkeypatch.setattr(tasks.Losses, "forward", lambda *a: {"pixels": forward(*a)["pixels"] * float("nan")})
     with pytest.raises(InputError, match=r"iteration 1: a loss is not finite \(pixels nan\); images: \d.png, \d.png"):
-        train(SegmentationOptions(output=str(tmp_path / "run"), **SMALL))
+        train(TrainingOptions(output=str(tmp_path / "run"), **SMALL))
 
 
 def test_another_segmenters_classes_are_told_by_name(tmp_path: Path) -> None:
     given = small_segmenter(classes=("background", "dark", "light", "cat"))
     own = {name: value for name, value in SMALL.items() if name not in ("backbone", "weights", "channels")}
-    options = resolve(SegmentationOptions(init_from="given", **own), given.settings)
-    new = prepare(options, ("background", "light", "dog"), torch.device("cpu"), given).model
+    options = resolve(TrainingOptions(init_from="given", **own), given.settings)
+    data = replace(few_scenes(), classes=("background", "light", "dog"))
+    new = prepare(tasks.task_of(options), data, torch.device("cpu"), given).model
     assert new.classes == ("background", "light", "dog")
     assert new.settings.channels == given.settings.channels
     assert torch.equal(new.backbone.stem.conv.weight, given.backbone.stem.conv.weight)
     assert torch.equal(new.head.bn.running_mean, given.head.bn.running_mean)
     assert torch.equal(new.head.classes.weight[:2], given.head.classes.weight[[0, 2]])
     assert not torch.equal(new.head.classes.weight[2], given.head.classes.weight[1])
-    with pytest.raises(InputError, match="--backbone resnet18: given has resnet20; leave --backbone out"):
-        resolve(SegmentationOptions(init_from="given", backbone="resnet18"), given.settings)
+    with pytest.raises(InputError, match="--backbone resnet18: --init-from given has resnet20; leave --backbone out"):
+        resolve(TrainingOptions(head="fcn", init_from="given", backbone="resnet18"), given.settings)
     with pytest.raises(InputError, match="brings its own backbone; leave --weights out"):
-        resolve(SegmentationOptions(init_from="given", weights="none"), given.settings)
+        resolve(TrainingOptions(head="fcn", init_from="given", weights="none"), given.settings)
 
 
 def test_torchvisions_segmenter_is_a_start(scenes: None, tmp_path: Path) -> None:
@@ -118,15 +122,15 @@ def test_torchvisions_segmenter_is_a_start(scenes: None, tmp_path: Path) -> None
     changes = {"init_from": str(tmp_path / "fcn.pth"), "iterations": 1, "freeze": 5, "output_stride": 16,
                "batch_norm": "frozen", "val_split": "none"}  # fmt: skip
     free = dict.fromkeys(("backbone", "weights", "channels"))
-    run = train(SegmentationOptions(output=str(tmp_path / "run"), **{**SMALL, **free, **changes}))
+    run = train(TrainingOptions(output=str(tmp_path / "run"), **{**SMALL, **free, **changes}))
     segmenter = load_segmenter(run)
     assert segmenter.settings.channels == 512
     assert torch.equal(segmenter.backbone.stem.conv.weight, theirs.backbone.conv1.weight)
 
 
 def test_recipes_and_defaults() -> None:
-    assert set(RECIPES) == {"voc", "coco", "quick", "digits"}
-    own = resolve(SegmentationOptions(dataset="voc:data/My Photos"))
+    assert set(HEADS["fcn"].recipes) == {"voc", "coco", "quick", "digits"}
+    own = resolve(TrainingOptions(head="fcn", dataset="voc:data/My Photos"))
     assert (own.recipe, own.iterations, own.batch_size, own.output) == (
         "voc",
         30_000,
@@ -137,9 +141,9 @@ def test_recipes_and_defaults() -> None:
     assert schedule.at(0, 16) == 0.01
     assert schedule.at(15_000 * 16, 16) == pytest.approx(0.005)
     assert schedule.at(480_000, 16) == pytest.approx(0)
-    digits = resolve(SegmentationOptions())
+    digits = resolve(TrainingOptions(head="fcn"))
     assert (digits.recipe, digits.backbone, digits.weights) == ("digits", "resnet20", "none")
-    assert resolve(SegmentationOptions(batch_size=4, iterations=10)).images == 40
+    assert resolve(TrainingOptions(head="fcn", batch_size=4, iterations=10)).images == 40
 
 
 @pytest.mark.parametrize(
@@ -152,25 +156,36 @@ def test_recipes_and_defaults() -> None:
         ({"learning_rate": -1.0}, "--learning-rate must be positive"),
         ({"scales": (2.0, 0.5)}, r"--scales must be two positive numbers, the smaller first, not \(2.0, 0.5\)"),
         ({"seed": -1}, "--seed must not be negative"),
+        ({"masks": True}, "--masks has no meaning for --head fcn; only for fpn and c4"),
+        ({"recipe": "1x"}, "--recipe 1x is not for --head fcn; use --head fpn or c4 or vgg, or --recipe voc, coco"),
+        ({"metric": "AP"}, "--metric AP: --head fcn is measured by mIoU, pixel_accuracy, last"),
     ],
 )
 def test_impossible_options_are_refused(wrong: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        resolve(SegmentationOptions(**wrong))
+        resolve(TrainingOptions(head="fcn", **wrong))
 
 
-def test_the_command_line_knows_whose_it_is(tmp_path: Path) -> None:
-    assert asks_for_segmentation(["--dataset", "digits", "--head", "fcn"])
-    assert asks_for_segmentation(["--head=fcn", "--unknown"])
-    assert not asks_for_segmentation(["--head", "c4", "--resume", str(tmp_path)])
-    for line in ([], ["--head"], ["--help"], ["--resume", str(tmp_path / "absent")], ["--config", "absent.yaml"]):
-        assert not asks_for_segmentation(line)
-    (tmp_path / "config.yaml").write_text("head: fcn\n")
-    assert asks_for_segmentation(["--resume", str(tmp_path)])
-    assert asks_for_segmentation(["--config", str(tmp_path / "config.yaml")])
-    for text in ("- fcn\n", "head: fpn\n", ":\n - }", ""):
-        (tmp_path / "config.yaml").write_text(text)
-        assert not asks_for_segmentation(["--config", str(tmp_path / "config.yaml")])
+def test_sides_mean_the_same_as_under_other_heads(caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("shortcut").propagate = True
+    options = resolve(TrainingOptions(head="fcn", dataset="voc:x", recipe="quick", shorter=(256, 288, 320)))
+    assert (options.shorter, options.test_shorter, options.longer) == ((256, 288, 320), 320, 640)
+    assert design(options).input == InputSettings(320, 640)
+    assert not caplog.records
+    own = resolve(TrainingOptions(head="fcn", dataset="voc:x", recipe="quick", shorter=(200,)))
+    assert (own.shorter, own.test_shorter) == ((200,), 320)
+    told = caplog.text.splitlines()[-1]
+    assert "--shorter 200 is the side in training" in told
+    assert "which is --test-shorter, here 320" in told
+
+
+def test_options_of_earlier_versions_are_understood(tmp_path: Path) -> None:
+    """Their ``shorter`` was one number, of training and testing alike."""
+    (tmp_path / "config.yaml").write_text("head: fcn\nshorter: 300\nlonger: 640\ndevice: cpu\n")
+    read = parse(TrainingOptions, "", (), ["--config", str(tmp_path / "config.yaml")])
+    assert (read.head, read.shorter, read.test_shorter, read.metric) == ("fcn", (300,), 300, "mIoU")
+    run = options_of_run(TrainingOptions(resume=str(tmp_path)), tmp_path)
+    assert (run.head, run.shorter, run.test_shorter, run.metric) == ("fcn", (300,), 300, "mIoU")
 
 
 def test_training_as_typed(run_script: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
