@@ -19,6 +19,7 @@ from backbones.errors import InputError
 from backbones.running.command_line import parse
 from backbones.running.resuming import options_of_run
 from detection import train as train_script
+from detection.head_table import HEADS
 from detection.segmentation.building import load_segmenter, save_segmenter
 from detection.segmentation.commands import evaluate_model, is_segmenter, predict_files
 from detection.segmentation.drawing import palette
