@@ -281,7 +281,8 @@ def _choose_head(options: TrainingOptions, initial: Settings | None) -> tuple[Tr
     if recipe.crop and len(options.shorter or ()) == 1 and options.test_shorter is None:
         logger.warning(
             "--shorter %d is the side in training, as under every head; under --head %s it once was that of testing "
-            "too, which is --test-shorter, here %d", *(options.shorter or ()), recipe.head, recipe.settings.input.shorter,
+            "too, which is --test-shorter, here %d",
+            *(options.shorter or ()), recipe.head, recipe.settings.input.shorter,
         )  # fmt: skip
     return options, recipe
 
