@@ -12,6 +12,7 @@ from backbones.convention import InputConvention
 from backbones.framing import frame_for_classifier
 from backbones.images import Picture, read_image
 from deploy.runtimes.session import Session
+from detection.framing import Framed
 
 
 class ClassifierRuntime:
@@ -41,6 +42,20 @@ class ClassifierRuntime:
     def logits(self, images: Picture) -> NDArray[Any]:
         """One batch [B, H, W, 3] uint8 -> [B, K]."""
         return self.session.run({"images": images})["logits"]
+
+    def frame(self, number: int, picture: Picture) -> Framed:
+        """A picture [H, W, 3] as the network takes it. With ``look`` and ``result``: for servers."""
+        image = frame_for_classifier(picture, self.convention)
+        return Framed(number, image, (picture.shape[0], picture.shape[1]), (image.shape[0], image.shape[1]))
+
+    def look(self, group: Sequence[Framed]) -> NDArray[np.float32]:
+        """Probabilities [B, K] of framed pictures of one size."""
+        return probabilities(self.logits(np.stack([picture.image for picture in group])))
+
+    def result(self, picture: Framed, found: NDArray[np.float32], row: int) -> NDArray[np.float32]:
+        """Those of one of them, [K]."""
+        own: NDArray[np.float32] = found[row]
+        return own
 
 
 def probabilities(logits: NDArray[Any]) -> NDArray[np.float32]:

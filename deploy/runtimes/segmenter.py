@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from backbones.images import Picture
 from deploy.runtimes.session import Session
-from detection.segmentation.framing import segment_pictures
+from detection.framing import Framed, batch_of, frame
+from detection.segmentation.framing import segment_pictures, unframe_labels
 from detection.segmentation.maps import SegmentationMap
 from detection.segmentation.settings import SegmenterSettings
 
@@ -49,3 +50,15 @@ class SegmenterRuntime:
         """One padded batch [B, H, W, 3] with valid sizes [B, 2] -> labels and scores [B, H, W]."""
         found = self.session.run({"images": images, "sizes": sizes})
         return SegmentationMap(found["labels"].astype(np.uint8), found["scores"])
+
+    def frame(self, number: int, picture: Picture) -> Framed:
+        """A picture [H, W, 3] at the size of the network's input. With ``look`` and ``result``: for servers."""
+        return frame(number, picture, self.settings.input)
+
+    def look(self, group: Sequence[Framed]) -> SegmentationMap:
+        """Labels of framed pictures that are padded alike."""
+        return self.segment_arrays(*batch_of(group))
+
+    def result(self, picture: Framed, found: SegmentationMap, row: int) -> SegmentationMap:
+        """Those of one of them, at its own size."""
+        return unframe_labels(picture, found, row)

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from backbones.convention import InputConvention
 from backbones.resize_fingerprint import resize_fingerprint
 from deploy.metadata import FORMAT, KEY
+from detection.segmentation.settings import SegmenterSettings
 from detection.settings import DetectorSettings, InputSettings, MaskSettings
 
 OBJECTS = 6
@@ -40,7 +41,9 @@ def write_classifier(path: Path, activation_map: bool = False) -> Path:
     return _write(path, nodes, constants, ["images"], outputs, about)
 
 
-def write_detector(path: Path, masks: bool = False, flavour: str = "portable") -> Path:
+def write_detector(
+    path: Path, masks: bool = False, flavour: str = "portable", thresholds: tuple[float, ...] = ()
+) -> Path:
     """Boxes are fixed parts of the valid size; scores grow with brightness; a black picture has no objects.
 
     Scores also depend on how far a picture is padded, so whoever pads further than the picture needs is found out.
@@ -82,12 +85,36 @@ def write_detector(path: Path, masks: bool = False, flavour: str = "portable") -
         kinds["masks"] = (TensorProto.FLOAT, ["B", OBJECTS, CELLS, CELLS])
     outputs = [helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in kinds.items()]
     settings = DetectorSettings(
-        "resnet20", CLASSES, input=InputSettings(64, 96), masks=MaskSettings() if masks else None
-    )
+        "resnet20", CLASSES, input=InputSettings(64, 96), masks=MaskSettings() if masks else None,
+        score_thresholds=thresholds,
+    )  # fmt: skip
     used = {name for node in nodes for name in node.input}
     kept = {name: value for name, value in constants.items() if name in used}
     about = {"task": "detection", "architecture": settings.to_dict(), "flavour": flavour}
     return _write(path, nodes, kept, ["images", "sizes"], outputs, about)
+
+
+def write_segmenter(path: Path) -> Path:
+    """A pixel's label is the sum of its colours, by thirds; its score grows with brightness."""
+    make = helper.make_node
+    nodes = [
+        make("Cast", ["images"], ["pixels"], to=TensorProto.FLOAT),
+        make("ReduceMean", ["pixels", "channel"], ["light"], keepdims=0),
+        make("Mul", ["light", "brightness"], ["scores"]),
+        make("Mul", ["light", "third"], ["thirds"]),
+        make("Cast", ["thirds"], ["labels"], to=TensorProto.UINT8),
+        make("Cast", ["sizes"], ["unused"], to=TensorProto.FLOAT),
+    ]
+    outputs = [
+        helper.make_tensor_value_info("labels", TensorProto.UINT8, ["B", "H", "W"]),
+        helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["B", "H", "W"]),
+    ]
+    constants = {
+        "channel": np.array([3]), "brightness": np.array(1 / 255, np.float32), "third": np.array(1 / 86, np.float32)
+    }  # fmt: skip
+    settings = SegmenterSettings("resnet20", CLASSES, input=InputSettings(64, 96))
+    about = {"task": "segmentation", "architecture": settings.to_dict()}
+    return _write(path, nodes, constants, ["images", "sizes"], outputs, about)
 
 
 def _write(
