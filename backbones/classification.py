@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from backbones.convention import InputConvention
 from backbones.framing import frame_for_classifier
 from backbones.images import answered, read_image
-from backbones.protocols.scoring import Logits, mean_scores, view_area
+from backbones.protocols.scoring import Logits, view_area
 
 TOP = 5
 """Classes that are listed, if nobody says how many."""
@@ -82,8 +82,23 @@ class PictureClassifier:
         """
 
         def classify(pictures: list[Any]) -> list[Classification]:
-            views = ([frame_for_classifier(read_image(picture), self.convention)] for picture in pictures)
-            scores = mean_scores(self.logits, views, len(pictures), batch_size * view_area(self.convention))
-            return [Classification(row, tuple(self.classes)) for row in scores]
+            alike: dict[tuple[int, ...], list[int]] = {}
+            framed = [frame_for_classifier(read_image(picture), self.convention) for picture in pictures]
+            for place, picture in enumerate(framed):
+                alike.setdefault(picture.shape, []).append(place)
+            rows: dict[int, NDArray[np.float32]] = {}
+            for shape, places in alike.items():
+                at_once = max(1, batch_size * view_area(self.convention) // (shape[0] * shape[1]))
+                for start in range(0, len(places), at_once):
+                    chosen = places[start : start + at_once]
+                    found = probabilities(self.logits(np.stack([framed[place] for place in chosen])))
+                    rows |= zip(chosen, found, strict=True)
+            return [Classification(rows[place], tuple(self.classes)) for place in range(len(pictures))]
 
         return answered(images, classify)
+
+
+def probabilities(logits: NDArray[Any]) -> NDArray[np.float32]:
+    """Logits [N, K] -> softmax over K."""
+    shifted = np.exp(logits - logits.max(1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(1, keepdims=True), np.float32)

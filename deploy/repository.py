@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Write a Triton model repository: picture files in, detections or classes out."""
+"""Write a Triton model repository: picture files in, what is found in them out."""
 
 import os
 import sys
@@ -23,7 +23,11 @@ EXAMPLES = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and write the repository."""
     return run_command(
-        RepositoryOptions, "deploy.serving.writing:write", description=__doc__ or "", examples=EXAMPLES, argv=argv
+        RepositoryOptions,
+        "deploy.serving.repository_files:write",
+        description=__doc__ or "",
+        examples=EXAMPLES,
+        argv=argv,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from backbones.running.command_line import CommandOptions, option
-from deploy.engine_names import HINTS
+from deploy.engine_names import ENGINES, HINTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +22,10 @@ class ServiceOptions(CommandOptions):
     hint: str = option(
         "latency", "of OpenVINO: throughput answers many clients at once faster, and one alone slower",
         group="serving", choices=HINTS,
+    )  # fmt: skip
+    engine: str | None = option(
+        None, "what runs the model", group="serving", choices=ENGINES,
+        otherwise="the first that is installed and runs the file",
     )  # fmt: skip
     queue_delay: int = option(0, "microseconds that a request waits for others to share its batch", group="serving")
     max_pixels: int = option(50_000_000, "larger pictures are refused before they are decoded", group="serving")

@@ -15,7 +15,7 @@ from deploy.serve_options import ServeOptions
 
 EXAMPLES = (
     "python deploy/serve.py --model runs/own/model.onnx",
-    "curl --data-binary @picture.jpg 'http://127.0.0.1:8000/predict/own?threshold=0.5'",
+    "curl --data-binary @picture.jpg 'http://127.0.0.1:8000/predict/own'",
     "python deploy/serve.py --repository repository --model-control explicit --admin-key-file key.txt",
 )
 

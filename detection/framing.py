@@ -7,7 +7,7 @@ never depends on its neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
@@ -162,11 +162,15 @@ def predict_pictures(
         return frame(number, picture, settings)
 
     for group in batches_of_equal_size(framed_ahead(make, pictures), batch_size):
-        sizes = np.array([picture.image.shape[:2] for picture in group], np.int64)
-        images = stack_padded([picture.image for picture in group], group[0].padded)
-        found = detect(images, sizes)
+        found = detect(*batch_of(group))
         for row, picture in enumerate(group):
             yield picture.number, unframe(picture, found, row)
+
+
+def batch_of(group: Sequence[Framed]) -> tuple[Picture, NDArray[np.int64]]:
+    """Pictures that are padded alike as a network takes them: images [B, H, W, 3], and their valid sizes [B, 2]."""
+    sizes = np.array([picture.image.shape[:2] for picture in group], np.int64)
+    return stack_padded([picture.image for picture in group], group[0].padded), sizes
 
 
 def predict_in_order(

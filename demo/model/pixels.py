@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from backbones.errors import InputError
 from backbones.images import Picture
+from backbones.metadata import CALLED
 from demo.model.servers import FLAGS, asked, read_address
 from detection.segmentation.maps import SegmentationMap
 
@@ -70,9 +71,9 @@ def open_pixel_finder(source: str, name: str, device: str = "cpu", engine: str |
     address = read_address(source)
     if address is not None:
         client = address.connect()
-        task = asked(client.task)
+        task = asked(client.about).task
         if task != "segmentation":
-            raise InputError(f"{source}: serves {task}, not segmentation")
+            raise InputError(f"{source}: serves {CALLED[task]}, not a segmenter; {FLAGS[task]}")
         return ServedSegmenter(name, client)
     from deploy.models import open_model
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from backbones.images import Picture
 from backbones.metadata import ModelMetadata
 from deploy.runtimes.session import Session
 from detection.detections import Detections
-from detection.framing import FoundArrays, predict_in_order, predict_pictures
+from detection.framing import FoundArrays, batch_of, frame, predict_in_order, predict_pictures, unframe
 from detection.settings import DetectorSettings
 
 logger = logging.getLogger("shortcut")
@@ -48,6 +48,18 @@ class DetectorRuntime:
     def detect_arrays(self, images: Picture, sizes: NDArray[np.int64]) -> FoundArrays:
         """One padded batch [B, H, W, 3] with valid sizes [B, 2] -> boxes, scores, labels in its pixels."""
         return self._found({"images": images, "sizes": sizes})
+
+    def frame(self, number: int, picture: Picture) -> Any:
+        """A picture [H, W, 3] at the size of the network's input. With ``look`` and ``result``: for servers."""
+        return frame(number, picture, self.settings.input)
+
+    def look(self, group: Sequence[Any]) -> FoundArrays:
+        """What the network finds in framed pictures that are padded alike."""
+        return self.detect_arrays(*batch_of(group))
+
+    def result(self, picture: Any, found: FoundArrays, row: int) -> Detections:
+        """What was found in one of them, in its own pixels."""
+        return unframe(picture, found, row)
 
     def _found(self, inputs: dict[str, NDArray[Any]]) -> FoundArrays:
         found = self.session.run(inputs)

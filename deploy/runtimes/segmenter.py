@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from backbones.images import Picture
 from backbones.metadata import ModelMetadata
 from deploy.runtimes.session import Session
-from detection.segmentation.framing import segment_in_order, segment_pictures
+from detection.framing import Framed, batch_of, frame
+from detection.segmentation.framing import segment_in_order, segment_pictures, unframe_labels
 from detection.segmentation.maps import SegmentationMap
 from detection.segmentation.settings import SegmenterSettings
 
@@ -44,3 +45,15 @@ class SegmenterRuntime:
         """One padded batch [B, H, W, 3] with valid sizes [B, 2] -> labels and scores [B, H, W]."""
         found = self.session.run({"images": images, "sizes": sizes})
         return SegmentationMap(found["labels"].astype(np.uint8), found["scores"], self.classes)
+
+    def frame(self, number: int, picture: Picture) -> Framed:
+        """A picture [H, W, 3] at the size of the network's input. With ``look`` and ``result``: for servers."""
+        return frame(number, picture, self.settings.input)
+
+    def look(self, group: Sequence[Framed]) -> SegmentationMap:
+        """Labels of framed pictures that are padded alike."""
+        return self.segment_arrays(*batch_of(group))
+
+    def result(self, picture: Framed, found: SegmentationMap, row: int) -> SegmentationMap:
+        """Those of one of them, at its own size."""
+        return unframe_labels(picture, found, row)

@@ -13,8 +13,8 @@ from backbones.metadata import ModelMetadata
 from deploy.runtimes.detector import DetectorRuntime
 from deploy.runtimes.session import Session
 from detection.detections import Detections
-from detection.framing import FoundArrays
-from detection.improvements.framed_views import ViewSettings, predict_views
+from detection.framing import FoundArrays, unframe
+from detection.improvements.framed_views import FramedViews, ViewSettings, batches_of_views, frame_views, predict_views
 
 
 def input_names(side: int, sides: Sequence[int]) -> tuple[str, str]:
@@ -47,3 +47,12 @@ class ViewsRuntime(DetectorRuntime):
             first, second = input_names(side, self.sides)
             batches |= {first: pixels, second: valid}
         return self._found(batches)
+
+    def frame(self, number: int, picture: Picture) -> FramedViews:
+        return frame_views(number, picture, self.settings.input, self.views)
+
+    def look(self, group: Sequence[FramedViews]) -> FoundArrays:
+        return self.detect_views(*batches_of_views(group))
+
+    def result(self, picture: FramedViews, found: FoundArrays, row: int) -> Detections:
+        return unframe(picture.frames[0], found, row)

@@ -1,12 +1,11 @@
-"""The client: pictures out, detections or probabilities back. HTTP or gRPC, to Triton or to the built-in server."""
+"""The client: pictures out, what is found in them back. HTTP or gRPC, to Triton or to the built-in server."""
 
 from __future__ import annotations
 
 import asyncio
 import io
-import json
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -18,7 +17,9 @@ from PIL import Image
 from tritonclient.utils import InferenceServerException
 
 from backbones.errors import InputError
-from deploy.serving.answers import read_detections
+from backbones.images import picture_list, read_image
+from deploy.serving.protocol import found_in
+from deploy.serving.service import About, least_scores
 from detection.detections import Detections
 
 _T = TypeVar("_T")
@@ -53,8 +54,7 @@ class AsyncClient:
         self._scheme, self._address = parts.scheme, parts.netloc
         self._slots = asyncio.Semaphore(concurrency)
         self._connection: Any = None
-        self._classes: dict[str, tuple[str, ...]] = {}
-        self._outputs: dict[str, list[str]] = {}
+        self._known: dict[str, tuple[About, list[str]]] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -75,61 +75,85 @@ class AsyncClient:
         except (InferenceServerException, OSError):
             return False
 
+    async def about(self) -> About:
+        """What the model is for, its classes, and the thresholds that it stores."""
+        return (await self._described())[0]
+
     async def classes(self) -> tuple[str, ...]:
         """The names of the model's classes, by label."""
-        name = await self._name()
-        if name not in self._classes:
-            settings = {"as_json": True} if self._scheme == "grpc" else {}
-            config = await self._asked(self._open().get_model_config(name, **settings))
-            parameters = config.get("config", config).get("parameters", {})
-            if "classes" not in parameters:
-                raise InputError(f"{name}: takes no pictures; name the model without _picture, _graph or _answer")
-            self._classes[name] = tuple(json.loads(parameters["classes"]["string_value"]))
-        return self._classes[name]
-
-    async def detect(self, images: Sequence[Any]) -> list[Detections]:
-        """Detect in pictures (paths, bytes of files, Pillow images or uint8 arrays [H, W, 3]).
-
-        Returns:
-            For each its detections, in its own pixels; masks as ``RunLengthMasks``.
-
-        Raises:
-            InputError: the server refuses a picture, or the model is no detector.
-            ServerError: no answer.
-        """
-        outputs = ["boxes", "scores", "labels", "size"]
-        if not await self.finds_objects():
-            raise InputError(f"{await self._name()}: is no detector; classify() asks it")
-        wanted = [*outputs, "masks"] if "masks" in await self._output_names() else outputs
-        answers = await asyncio.gather(*(self._infer(image, wanted) for image in images))
-        return [read_detections(answer) for answer in answers]
-
-    async def classify(self, images: Sequence[Any]) -> NDArray[np.float32]:
-        """Probabilities [N, K] for pictures.
-
-        Raises:
-            InputError: the server refuses a picture, or the model is no classifier.
-            ServerError: no answer.
-        """
-        if await self.finds_objects():
-            raise InputError(f"{await self._name()}: is no classifier; detect() asks it")
-        answers = await asyncio.gather(*(self._infer(image, ["probabilities"]) for image in images))
-        return np.concatenate([answer["probabilities"] for answer in answers])
+        return (await self.about()).classes
 
     async def finds_objects(self) -> bool:
-        """Whether the model is a detector; else it is a classifier."""
-        return "boxes" in await self._output_names()
+        """Whether the model is a detector."""
+        return (await self.about()).task == "detection"
 
-    async def _output_names(self) -> list[str]:
+    async def predict(self, images: Any, threshold: float | None = None) -> Any:
+        """What the model finds in pictures, as the ``predict`` of a runtime gives it.
+
+        Args:
+            images: a path, the bytes of a file, a Pillow image, a uint8 array [H, W, 3], a uint8 tensor [3, H, W]; or a
+                sequence of these.
+            threshold: of detectors the least score, 0 for everything; by default those that the model stores, else 0.5.
+
+        Returns:
+            Of one picture one result, of a sequence a list: ``Detections`` in the picture's own pixels, with masks as
+            ``RunLengthMasks``; probabilities [K]; or a ``SegmentationMap``.
+
+        Raises:
+            InputError: the server refuses a picture, or no score can be compared with the threshold.
+            ServerError: no answer.
+        """
+        pictures, alone = picture_list(images)
+        about = await self.about()
+        if about.task == "classification" and threshold is not None:
+            raise InputError("threshold: a classifier gives every class its probability; leave it out")
+        least = least_scores(about, threshold)
+        found = await asyncio.gather(*map(self._find, pictures))
+        results = [one.above(least) if isinstance(one, Detections) else one for one in found]
+        return results[0] if alone else results
+
+    async def detect(self, images: Any) -> list[Detections]:
+        """All detections of each picture, whatever their scores: ``predict(images, 0)``, always as a list.
+
+        Raises:
+            InputError: as ``predict``; or the model is no detector.
+            ServerError: no answer.
+        """
+        if not await self.finds_objects():
+            raise InputError(f"{await self._name()}: is no detector; predict() asks any model")
+        found: list[Detections] = await self.predict(picture_list(images)[0], 0)
+        return found
+
+    async def classify(self, images: Any) -> NDArray[np.float32]:
+        """Probabilities [N, K] of pictures.
+
+        Raises:
+            InputError: as ``predict``; or the model is no classifier.
+            ServerError: no answer.
+        """
+        about = await self.about()
+        if about.task != "classification":
+            raise InputError(f"{await self._name()}: is no classifier; predict() asks any model")
+        rows = await self.predict(picture_list(images)[0])
+        return np.array(rows, np.float32).reshape(len(rows), len(about.classes))
+
+    async def _described(self) -> tuple[About, list[str]]:
+        """The model, and the outputs from which its answers are read."""
         name = await self._name()
-        if name not in self._outputs:
+        if name not in self._known:
             settings = {"as_json": True} if self._scheme == "grpc" else {}
-            described = await self._asked(self._open().get_model_metadata(name, **settings))
-            self._outputs[name] = [output["name"] for output in described["outputs"]]
-        return self._outputs[name]
+            answer = await self._asked(self._open().get_model_config(name, **settings))
+            config = answer.get("config", answer)
+            texts = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
+            if not {"task", "classes"} <= set(texts):
+                raise InputError(f"{name}: takes no pictures, or deploy/repository.py did not write it")
+            about, outputs = About.from_texts(texts), [output["name"] for output in config["output"]]
+            self._known[name] = about, ["probabilities"] if about.task == "classification" else outputs
+        return self._known[name]
 
-    async def _infer(self, image: Any, wanted: list[str]) -> dict[str, NDArray[Any]]:
-        name = await self._name()
+    async def _find(self, image: Any) -> Any:
+        """All that the model finds in one picture."""
+        name, (_, wanted) = await self._name(), await self._described()
         async with self._slots:
             data = np.frombuffer(await asyncio.to_thread(picture_file, image), np.uint8)[None]
             tensor = self._kind.InferInput("image", list(data.shape), "UINT8")
@@ -137,8 +161,9 @@ class AsyncClient:
             outputs = [self._kind.InferRequestedOutput(output) for output in wanted]
             timing = {"client_timeout": self.timeout} if self._scheme == "grpc" else {}
             asked = self._open().infer(name, [tensor], outputs=outputs, **timing)
-            answer = await self._asked(asyncio.wait_for(asked, self.timeout))
-        return {output: answer.as_numpy(output) for output in wanted}
+            whose = str(image) if isinstance(image, str | Path) else self.url
+            answer = await self._asked(asyncio.wait_for(asked, self.timeout), whose)
+        return found_in({output: answer.as_numpy(output) for output in wanted})
 
     async def _name(self) -> str:
         if self.model is None:
@@ -159,14 +184,14 @@ class AsyncClient:
             raise InputError(f"name the model: {', '.join(names)}")
         return str(names[0])
 
-    async def _asked(self, question: Coroutine[Any, Any, _T]) -> _T:
+    async def _asked(self, question: Coroutine[Any, Any, _T], whose: str | None = None) -> _T:
         try:
             return await question
         except InferenceServerException as error:
             status = str(error.status())
             message = " ".join(str(error.message()).split())
             if status in ("400", "403", "404", "413", "StatusCode.INVALID_ARGUMENT", "StatusCode.NOT_FOUND"):
-                raise InputError(f"{self.url}: {message}") from error
+                raise InputError(f"{whose or self.url}: {message.removeprefix('image: ')}") from error
             raise ServerError(f"{self.url}: {message}") from error
         except TimeoutError as error:
             raise ServerError(f"{self.url}: no answer within {self.timeout:.0f} s") from error
@@ -223,21 +248,29 @@ class Client:
         """Whether the server is up and all its models are loaded."""
         return self._wait(self._client.ready())
 
+    def about(self) -> About:
+        """What the model is for, its classes, and the thresholds that it stores."""
+        return self._wait(self._client.about())
+
     def classes(self) -> tuple[str, ...]:
         """The names of the model's classes, by label."""
         return self._wait(self._client.classes())
 
-    def detect(self, images: Sequence[Any]) -> list[Detections]:
+    def finds_objects(self) -> bool:
+        """Whether the model is a detector."""
+        return self._wait(self._client.finds_objects())
+
+    def predict(self, images: Any, threshold: float | None = None) -> Any:
+        """As ``AsyncClient.predict``."""
+        return self._wait(self._client.predict(images, threshold))
+
+    def detect(self, images: Any) -> list[Detections]:
         """As ``AsyncClient.detect``."""
         return self._wait(self._client.detect(images))
 
-    def classify(self, images: Sequence[Any]) -> NDArray[np.float32]:
+    def classify(self, images: Any) -> NDArray[np.float32]:
         """As ``AsyncClient.classify``."""
         return self._wait(self._client.classify(images))
-
-    def finds_objects(self) -> bool:
-        """Whether the model is a detector; else it is a classifier."""
-        return self._wait(self._client.finds_objects())
 
     def _wait(self, question: Coroutine[Any, Any, _T]) -> _T:
         return asyncio.run_coroutine_threadsafe(question, self._loop).result()
@@ -256,8 +289,6 @@ def picture_file(image: Any) -> bytes:
             return Path(image).read_bytes()
         except OSError as error:
             raise InputError(f"{image}: {error.strerror}") from error
-    from backbones.images import read_image
-
     stream = io.BytesIO()
     Image.fromarray(read_image(image)).save(stream, "PNG", compress_level=1)
     return stream.getvalue()

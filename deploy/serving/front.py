@@ -11,18 +11,18 @@ import hmac
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from aiohttp import web
-from tritonclient.grpc import model_config_pb2 as protobuf
 
 from backbones.errors import InputError
-from deploy.serving.admission import check_repository
-from deploy.serving.answers import read_classes, read_detections
-from deploy.serving.wire import HEADER_LENGTH, read_reply
+from deploy.serving.configuration import texts_of
+from deploy.serving.protocol import HEADER_LENGTH
+from deploy.serving.repository_files import check_repository
+from deploy.serving.service import About, as_json, least_scores
 
 ADMIN_HEADER = "admin-key"
 _READ_SECONDS = 30.0
@@ -61,6 +61,10 @@ class Engine(Protocol):
 
     async def ask(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Reply: ...
 
+    async def predict(self, name: str, file: bytes, reply: Callable[[Any], Reply]) -> Reply:
+        """A model's answer to one picture; ``reply`` makes it of what is found."""
+        ...
+
     async def metrics(self) -> str: ...
 
     async def close(self) -> None: ...
@@ -96,7 +100,7 @@ class Front:
         self._idle = asyncio.Event()
         self._idle.set()
         self._codes: Counter[int] = Counter()
-        self._configs = check_repository(repository)
+        self._served = self._check()
 
     def app(self) -> web.Application:
         """The application, for ``aiohttp.web`` to run."""
@@ -128,17 +132,18 @@ class Front:
     async def _predict(self, request: web.Request) -> web.Response:
         """A picture's bytes in, a list of what is found out: no protocol, for people and ``curl``."""
         name = request.match_info["model"]
-        config = self._configs.get(name)
-        if config is None or "task" not in config.parameters:
+        about = self._served.get(name)
+        if about is None:
             return self._respond(Reply.error(404, f"no model {name!r}; GET /models lists them"))
 
         async def answer(body: bytes) -> Reply:
             try:
-                threshold = float(request.query.get("threshold", "0"))
-            except ValueError:
-                return Reply.error(400, "threshold: a number from 0 to 1")
-            reply = await self.engine.ask("POST", f"/v2/models/{name}/infer", {HEADER_LENGTH: "0"}, body)
-            return reply if reply.status != 200 else Reply.of(200, _for_people(reply, config, threshold))
+                given = request.query.get("threshold")
+                threshold = None if given is None else _number(given)
+                least_scores(about, threshold)
+            except InputError as error:
+                return Reply.error(400, str(error))
+            return await self.engine.predict(name, body, lambda found: Reply.of(200, as_json(found, about, threshold)))
 
         return await self._limited(request, answer)
 
@@ -185,18 +190,13 @@ class Front:
         if await request.read() not in (b"", b"{}"):
             return Reply.error(400, "parameters are not taken: a model's files and configuration lie in the repository")
         try:
-            self._configs = check_repository(self.repository)
+            self._served = self._check()
         except InputError as error:
             return Reply.error(400, str(error))
         return await self.engine.ask("POST", request.path, {}, b"{}")
 
     async def _models(self, request: web.Request) -> web.Response:
-        served = [
-            {"name": name, **{key: json.loads(config.parameters[key].string_value) for key in ("task", "classes")}}
-            for name, config in self._configs.items()
-            if "task" in config.parameters
-        ]
-        return self._respond(Reply.of(200, served))
+        return self._respond(Reply.of(200, [{"name": name, **vars(about)} for name, about in self._served.items()]))
 
     async def _metrics(self, request: web.Request) -> web.Response:
         lines = [
@@ -210,6 +210,11 @@ class Front:
         text = await self.engine.metrics() + "\n".join(lines) + "\n"
         return web.Response(text=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
+    def _check(self) -> dict[str, About]:
+        """The served models, of a repository that is admitted."""
+        texts = {name: texts_of(config) for name, config in check_repository(self.repository).items()}
+        return {name: About.from_texts(own) for name, own in texts.items() if "task" in own}
+
     def _respond(self, reply: Reply) -> web.Response:
         self._codes[reply.status] += 1
         return web.Response(status=reply.status, body=reply.body, headers=reply.headers)
@@ -218,9 +223,8 @@ class Front:
 _FORWARDED = ("Content-Type", HEADER_LENGTH)
 
 
-def _for_people(reply: Reply, config: protobuf.ModelConfig, threshold: float) -> list[dict[str, Any]]:
-    outputs = read_reply(reply.body, reply.headers.get(HEADER_LENGTH))
-    classes = json.loads(config.parameters["classes"].string_value)
-    if json.loads(config.parameters["task"].string_value) == "detection":
-        return read_detections(outputs).above(threshold).to_json(classes)
-    return [found for found in read_classes(outputs, classes) if found["score"] >= threshold]
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"threshold {text}: a number from 0 to 1") from None

@@ -14,14 +14,13 @@ from aiohttp import web
 
 from backbones.errors import InputError
 from backbones.running.progress import start_logging
-from deploy.serving.admission import check_repository
-from deploy.serving.builtin import BuiltinEngine
+from deploy.serving.builtin_server import BuiltinEngine
 from deploy.serving.front import Engine, Front, Limits
 from deploy.serving.installation import container_command, find_triton
 from deploy.serving.model_source import read_sources
+from deploy.serving.repository_files import check_repository, settings_of, write_repository
 from deploy.serving.triton_engine import TritonEngine
 from deploy.serving.triton_process import LOOPBACK, TritonProcess, free_port
-from deploy.serving.writing import service_of, write_repository
 
 if TYPE_CHECKING:
     from deploy.serve_options import ServeOptions
@@ -93,7 +92,8 @@ def _repository(options: ServeOptions, stack: ExitStack) -> Path:
         check_repository(Path(options.repository))
         return Path(options.repository)
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="repository-")))
-    write_repository(read_sources(options.model, options.name), folder / "models", service_of(options))
+    sources = read_sources(options.model, options.name, options.engine)
+    write_repository(sources, folder / "models", settings_of(options))
     return folder / "models"
 
 
@@ -144,4 +144,4 @@ def _announce(engine: Engine, runner: web.AppRunner, repository: Path, host: str
     logger.info("%s serves %s at http://%s:%d", engine.name, ", ".join(named), host, port)
     if isinstance(engine, TritonEngine):
         logger.info("gRPC at %s:%d", LOOPBACK, engine.process.grpc_port)
-    logger.info("try: curl --data-binary @picture.jpg 'http://%s:%d/predict/%s?threshold=0.5'", host, port, named[0])
+    logger.info("try: curl --data-binary @picture.jpg 'http://%s:%d/predict/%s'", host, port, named[0])

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from backbones.errors import InputError
+from backbones.metadata import ModelMetadata
+from deploy.runtimes import load_runtime
+from deploy.runtimes.engines import choose_engine
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
@@ -24,14 +26,14 @@ class ModelSource:
 
     name: str
     path: Path
-    metadata: dict[str, Any]
+    metadata: ModelMetadata
 
 
-def read_sources(models: tuple[str, ...], names: tuple[str, ...]) -> list[ModelSource]:
+def read_sources(models: tuple[str, ...], names: tuple[str, ...], engine: str | None = None) -> list[ModelSource]:
     """The models to serve; a run folder stands for the exported file in it.
 
     Raises:
-        InputError: a file is missing or no exported model, or a name is taken twice or cannot be one.
+        InputError: a file is missing, no exported model or not for the engine; a name is taken twice or cannot be one.
     """
     if not models:
         raise InputError("give --model: exported models (.onnx or .plan)")
@@ -44,7 +46,7 @@ def read_sources(models: tuple[str, ...], names: tuple[str, ...]) -> list[ModelS
             raise InputError(f"--name {name}: letters, digits and _ . - only")
         if chosen.count(name) > 1:
             raise InputError(f"two models would be called {name}; tell them apart by --name")
-    return [ModelSource(name, path, _metadata(path)) for name, path in zip(chosen, paths, strict=True)]
+    return [ModelSource(name, path, _metadata(path, engine)) for name, path in zip(chosen, paths, strict=True)]
 
 
 def default_name(path: Path) -> str:
@@ -65,14 +67,13 @@ def _file(path: Path) -> Path:
     return path
 
 
-def _metadata(path: Path) -> dict[str, Any]:
+def _metadata(path: Path, engine: str | None) -> ModelMetadata:
     if path.suffix == ".onnx":
-        from deploy.runtimes import load_runtime
-
-        return load_runtime(path).metadata.to_dict()
+        return load_runtime(path, engine=engine).metadata
+    choose_engine(path, engine)
     from deploy.engines.plan_metadata import read_plan
 
     _, metadata, record = read_plan(path)  # the plan itself loads only on its own GPU
     if record.strip_weights:
         raise InputError(f"{path}: was built without weights, which no server puts back; build it with them")
-    return metadata.to_dict()
+    return metadata

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import aiohttp
 from yarl import URL
 
 from backbones.errors import InputError
 from deploy.serving.front import Reply
+from deploy.serving.protocol import HEADER_LENGTH, found_in, read_reply
 from deploy.serving.triton_process import KEY_HEADER, LOOPBACK, TritonProcess
-from deploy.serving.wire import HEADER_LENGTH
 
 logger = logging.getLogger("shortcut")
 
@@ -61,6 +62,13 @@ class TritonEngine:
             self.broken = True
             logger.error("a model's process has died; start the server again (%s)", reply.body.decode(errors="replace"))
         return reply
+
+    async def predict(self, name: str, file: bytes, reply: Callable[[Any], Reply]) -> Reply:
+        """One picture, by the protocol's raw binary request."""
+        answer = await self.ask("POST", f"/v2/models/{name}/infer", {HEADER_LENGTH: "0"}, file)
+        if answer.status != 200:
+            return answer
+        return await asyncio.to_thread(lambda: reply(found_in(read_reply(answer.body, answer.headers[HEADER_LENGTH]))))
 
     async def metrics(self) -> str:
         """Triton's own metrics."""

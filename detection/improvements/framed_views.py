@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backbones.errors import InputError
-from backbones.images import Picture, Size, stack_padded
+from backbones.images import Picture, Size
 from detection.detections import Detections
-from detection.framing import FoundArrays, Framed, batches_of_equal_size, frame, framed_ahead, unframe
+from detection.framing import FoundArrays, Framed, batch_of, batches_of_equal_size, frame, framed_ahead, unframe
 from detection.settings import InputSettings
 
 
@@ -47,7 +47,7 @@ DetectViews = Callable[[Sequence[Picture], Sequence[NDArray[np.int64]]], FoundAr
 
 
 @dataclass(frozen=True)
-class _FramedViews:
+class FramedViews:
     """A picture at every size that is wanted, the detector's own first."""
 
     frames: tuple[Framed, ...]
@@ -69,18 +69,26 @@ def predict_views(
     detect: DetectViews, pictures: Iterable[Any], settings: InputSettings, views: ViewSettings, batch_size: int
 ) -> Iterator[tuple[int, Detections]]:
     """As ``detection.framing.predict_pictures``, every picture at all sizes of ``views``."""
-    inputs = [input_at(settings, side) for side in views.sides(settings.shorter)]
 
-    def make(number: int, picture: Picture) -> _FramedViews:
-        return _FramedViews(tuple(frame(number, picture, each) for each in inputs))
+    def make(number: int, picture: Picture) -> FramedViews:
+        return frame_views(number, picture, settings, views)
 
     for group in batches_of_equal_size(framed_ahead(make, pictures), batch_size):
-        each_size = [[picture.frames[place] for picture in group] for place in range(len(inputs))]
-        images = [stack_padded([framed.image for framed in frames], frames[0].padded) for frames in each_size]
-        sizes = [np.array([framed.image.shape[:2] for framed in frames], np.int64) for frames in each_size]
-        found = detect(images, sizes)
+        found = detect(*batches_of_views(group))
         for row, picture in enumerate(group):
             yield picture.number, unframe(picture.frames[0], found, row)
+
+
+def frame_views(number: int, picture: Picture, settings: InputSettings, views: ViewSettings) -> FramedViews:
+    """Resize a picture to every size of ``views``."""
+    sides = views.sides(settings.shorter)
+    return FramedViews(tuple(frame(number, picture, input_at(settings, side)) for side in sides))
+
+
+def batches_of_views(group: Sequence[FramedViews]) -> tuple[list[Picture], list[NDArray[np.int64]]]:
+    """Pictures that are padded alike at every size: a batch at each, images [B, H, W, 3] and valid sizes [B, 2]."""
+    pairs = [batch_of(frames) for frames in zip(*(picture.frames for picture in group), strict=True)]
+    return [images for images, _ in pairs], [sizes for _, sizes in pairs]
 
 
 def input_at(own: InputSettings, side: int) -> InputSettings:

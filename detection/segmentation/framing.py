@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backbones.images import Picture, answered, read_image, resize_nearest, stack_padded
-from detection.framing import Framed, batches_of_equal_size, frame
+from backbones.images import Picture, answered, read_image, resize_nearest
+from detection.framing import Framed, batch_of, batches_of_equal_size, frame
 from detection.segmentation.maps import SegmentationMap
 from detection.settings import InputSettings
 
@@ -34,10 +34,9 @@ def segment_pictures(
     """
     framed = (frame(number, read_image(picture), settings) for number, picture in enumerate(pictures))
     for group in batches_of_equal_size(framed, batch_size):
-        sizes = np.array([picture.image.shape[:2] for picture in group], np.int64)
-        found = segment(stack_padded([picture.image for picture in group], group[0].padded), sizes)
+        found = segment(*batch_of(group))
         for row, picture in enumerate(group):
-            yield picture.number, _unframe(picture, found, row)
+            yield picture.number, unframe_labels(picture, found, row)
 
 
 def segment_in_order(
@@ -62,7 +61,7 @@ def segment_in_order(
     return answered(images, segment)
 
 
-def _unframe(picture: Framed, found: SegmentationMap, row: int) -> SegmentationMap:
+def unframe_labels(picture: Framed, found: SegmentationMap, row: int) -> SegmentationMap:
     """Drop the padding, and give every pixel of the picture what the nearest one of the network's input has."""
     height, width = picture.image.shape[:2]
     labels, scores = (part[row, :height, :width] for part in (found.labels, found.scores))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -17,12 +18,10 @@ from deploy.engines.plan_metadata import EngineRecord, sha256_of, sidecar_of
 from deploy.engines.profiles import Profile
 from deploy.repository_options import RepositoryOptions
 from deploy.serve_options import ServeOptions
-from deploy.serving import model_file
-from deploy.serving.admission import check_repository
 from deploy.serving.installation import environment, find_triton
 from deploy.serving.launching import choose_engine, read_key
+from deploy.serving.repository_files import PYTHON, check_repository, write
 from deploy.serving.triton_process import TritonProcess, free_port
-from deploy.serving.writing import write
 from tests.conftest import ROOT
 from tests.deploy.running_servers import need_triton
 from tests.deploy.stand_in_models import write_classifier, write_detector
@@ -61,22 +60,19 @@ def test_configurations_are_tritons(tmp_path: Path, detector: Path) -> None:
     configs = {}
     for path in repository.glob("*/config.pbtxt"):
         configs[path.parent.name] = text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
-    assert set(configs) == {
-        f"{name}{step}" for name in ("boxes", "animals") for step in ("", "_picture", "_graph", "_answer")
-    }
-    graph = configs["boxes_graph"]
-    assert graph.input[0].allow_ragged_batch
-    assert graph.instance_group[0].count == 2
+    assert set(configs) == {"boxes", "animals"}  # one folder for each
     for config in configs.values():
+        assert config.backend == "python"
         assert config.max_batch_size == 4
-        assert config.HasField("dynamic_batching") == (config.platform != "ensemble")
+        assert config.input[0].allow_ragged_batch
+        assert config.instance_group[0].count == 2
+        assert config.HasField("dynamic_batching")
         assert not config.dynamic_batching.HasField("default_queue_policy")  # it stalls for half a second
-    steps = configs["boxes"].ensemble_scheduling.step
-    assert [step.model_name for step in steps] == ["boxes_picture", "boxes_graph", "boxes_answer"]
 
 
 def test_a_plan_is_tritons_own_to_run(tmp_path: Path, detector: Path) -> None:
     configs = check_repository(written(tmp_path, as_plan(detector), max_batch_size=16))
+    assert set(configs) == {"boxes", "boxes_graph"}
     graph = configs["boxes_graph"]
     assert graph.platform == "tensorrt_plan"
     assert list(graph.instance_group[0].profile) == ["0", "1"]
@@ -96,7 +92,7 @@ def test_plans_that_the_server_could_not_run_are_refused(tmp_path: Path, detecto
     rtx = as_plan(detector, library="tensorrt_rtx")
     with pytest.raises(InputError, match="--plans python"):
         written(tmp_path, rtx)
-    assert check_repository(written(tmp_path, rtx, plans="python"))["boxes_graph"].backend == "python"
+    assert set(check_repository(written(tmp_path, rtx, plans="python"))) == {"boxes"}
 
 
 @pytest.mark.triton
@@ -117,11 +113,11 @@ def test_gpu_repositories_lack_only_the_backend(tmp_path: Path, detector: Path) 
 
 def test_versions_and_other_models_stay(tmp_path: Path, detector: Path) -> None:
     repository = written(tmp_path, detector)
-    first = (repository / "boxes_graph" / "1" / "model.onnx").stat().st_ino
+    first = (repository / "boxes" / "1" / "model.onnx").stat().st_ino
     written(tmp_path, write_classifier(tmp_path / "animals.onnx"))
     written(tmp_path, detector, version=2)
-    assert (repository / "boxes_graph" / "1" / "model.onnx").stat().st_ino == first
-    assert (repository / "boxes_graph" / "2" / "model.onnx").is_file()
+    assert (repository / "boxes" / "1" / "model.onnx").stat().st_ino == first
+    assert (repository / "boxes" / "2" / "model.onnx").is_file()
     assert "animals" in check_repository(repository)
     assert not list(tmp_path.glob("repository.*"))
 
@@ -132,6 +128,56 @@ def test_plans_for_tensorrt_are_not_made_of_the_flavour_ops(tmp_path: Path) -> N
     written(tmp_path, portable, plans="tensorrt")
     with pytest.raises(InputError, match=r"ops\.onnx: is of the flavour ops, .* --flavour portable"):
         written(tmp_path, ops, plans="tensorrt")
+
+
+def test_a_plan_that_our_runtime_runs_takes_the_place_of_tritons(tmp_path: Path, detector: Path) -> None:
+    plan = as_plan(detector)
+    assert set(check_repository(written(tmp_path, plan))) == {"boxes", "boxes_graph"}
+    assert set(check_repository(written(tmp_path, plan, plans="python"))) == {"boxes"}
+
+
+def test_an_engine_that_does_not_run_the_file_is_refused(tmp_path: Path, detector: Path) -> None:
+    parameters = check_repository(written(tmp_path, detector, engine="onnxruntime"))["boxes"].parameters
+    assert parameters["engine"].string_value == "onnxruntime"
+    with pytest.raises(InputError, match="tensorrt does not run it"):
+        written(tmp_path, detector, engine="tensorrt")
+
+
+OLD = """
+name: "%s" max_batch_size: 4 instance_group { count: 2 } dynamic_batching { max_queue_delay_microseconds: 500 }
+%s parameters { key: "%s" value { string_value: "%s" } }
+"""
+
+
+def test_a_repository_of_four_folders_is_refused_with_the_command_that_writes_it_anew(
+    tmp_path: Path, detector: Path
+) -> None:
+    repository = tmp_path / "old one"
+    for name, kind, key, value in (
+        ("boxes", 'platform: "ensemble"', "task", "detection"),
+        ("boxes_picture", 'backend: "python"', "max_pixels", "90"),
+        ("boxes_graph", 'backend: "python"', "threads", "3"),
+        ("boxes_answer", 'backend: "python"', "stage", "answer"),
+    ):
+        (repository / name / "2").mkdir(parents=True)
+        (repository / name / "config.pbtxt").write_text(OLD % (name, kind, key, value))
+    file = repository / "boxes_graph" / "2" / "model.onnx"
+    file.write_bytes(detector.read_bytes())
+    with pytest.raises(InputError) as refused:
+        check_repository(repository)
+    message = str(refused.value)
+    assert "\n" not in message
+    command = shlex.split(message.partition("anew: ")[2])
+    assert command[:2] == ["python", "deploy/repository.py"]
+    run = subprocess.run([sys.executable, *command[1:]], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    config = check_repository(Path(f"{repository}-new"))["boxes"]
+    assert (config.max_batch_size, config.instance_group[0].count) == (4, 2)
+    assert config.dynamic_batching.max_queue_delay_microseconds == 500
+    assert {config.parameters[key].string_value for key in ("threads", "max_pixels")} == {"3", "90"}
+    assert (Path(f"{repository}-new") / "boxes" / "2" / "model.onnx").read_bytes() == file.read_bytes()
+    with pytest.raises(InputError, match=r"deploy/repository\.py --model"):
+        write(RepositoryOptions(model=(str(detector),), output=str(repository), quiet=True))
 
 
 def test_a_failure_leaves_the_old_repository(tmp_path: Path, detector: Path) -> None:
@@ -160,17 +206,17 @@ def test_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("place", "text", "reason"),
     [
-        ("boxes_graph/1/model.py", "import os", "not what this version"),
-        ("boxes_graph/1/extra.py", "", "writes no such thing"),
-        ("boxes_graph/1/extra.so", "", "writes no such thing"),
-        ("boxes_graph/run.sh", "", "writes no such thing"),
+        ("boxes/1/model.py", "import os", "not what this version"),
+        ("boxes/1/extra.py", "", "writes no such thing"),
+        ("boxes/1/extra.so", "", "writes no such thing"),
+        ("boxes/run.sh", "", "writes no such thing"),
         ("mine/1/model.py", "", "config.pbtxt"),
-        ("boxes_graph/config.pbtxt", 'name: "boxes_graph" dynamic_batchin {}', "1:21 : Message type"),
-        ("boxes_graph/config.pbtxt", 'name: "boxes_graph" backend: "onnxruntime"', "backend 'onnxruntime'"),
-        ("boxes_graph/config.pbtxt", 'name: "other" backend: "python"', "called 'other'"),
+        ("boxes/config.pbtxt", 'name: "boxes" dynamic_batchin {}', "1:15 : Message type"),
+        ("boxes/config.pbtxt", 'name: "boxes" backend: "onnxruntime"', "backend 'onnxruntime'"),
+        ("boxes/config.pbtxt", 'name: "other" backend: "python"', "called 'other'"),
         (
-            "boxes_graph/config.pbtxt",
-            'name: "boxes_graph" backend: "python" parameters { key: "EXECUTION_ENV_PATH" value { string_value: "" } }',
+            "boxes/config.pbtxt",
+            'name: "boxes" backend: "python" parameters { key: "EXECUTION_ENV_PATH" value { string_value: "" } }',
             "EXECUTION_ENV_PATH",
         ),
     ],
@@ -186,15 +232,15 @@ def test_what_the_generator_did_not_write_is_not_served(
 
 
 def test_compiled_python_and_links_do_not_slip_in(tmp_path: Path, detector: Path) -> None:
-    repository = written(tmp_path, detector)
-    compiled = repository / "boxes_graph" / "1" / "__pycache__"
+    repository = written(tmp_path, detector, write_detector(tmp_path / "others.onnx"))
+    compiled = repository / "boxes" / "1" / "__pycache__"
     compiled.mkdir()
     (compiled / "model.cpython-311.pyc").write_bytes(b"anything")
     check_repository(repository)
     assert not compiled.exists()
-    source = repository / "boxes_graph" / "1" / model_file.NAME
+    source = repository / "boxes" / "1" / PYTHON
     source.unlink()
-    source.symlink_to(repository / "boxes_answer" / "1" / model_file.NAME)
+    source.symlink_to(repository / "others" / "1" / PYTHON)
     with pytest.raises(InputError, match="writes no such thing"):
         check_repository(repository)
 
@@ -245,8 +291,8 @@ def test_finding_triton(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     "code",
     [
         "import deploy.client; deploy.client.Client",
-        "import deploy.serving.launching, deploy.serving.writing",
-        "import deploy.serving.backend, deploy.serving.stages",
+        "import deploy.serving.launching, deploy.serving.repository_files",
+        "import deploy.serving.backend",
         "from deploy import load_runtime",
     ],
 )

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,18 +23,21 @@ from backbones.errors import InputError
 from deploy import load_runtime
 from deploy.client import AsyncClient, Client, ServerError
 from deploy.repository_options import RepositoryOptions
-from deploy.serving.writing import write
+from deploy.serving.repository_files import write
 from detection.detections import Detections
+from detection.masks.compressed import decompress
+from detection.masks.run_length import RunLengthMasks
 from tests.conftest import ROOT
 from tests.deploy.running_servers import SERVERS, RunningServer, start
-from tests.deploy.stand_in_models import write_classifier, write_detector
+from tests.deploy.stand_in_models import write_classifier, write_detector, write_segmenter
 
 KEY = "0123456789abcdef0123"
+THRESHOLDS = (0.3, 0.1, 0.25)
 SIZES = ((40, 60), (64, 64), (90, 50), (33, 47), (200, 120))
 
 
-def jpeg(size: tuple[int, int], seed: int = 0) -> bytes:
-    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+def jpeg(size: tuple[int, int], seed: int = 0, darkest: int = 0) -> bytes:
+    pixels = np.random.default_rng(seed).integers(darkest, 256, (*size, 3), dtype=np.uint8)
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "JPEG")
     return stream.getvalue()
@@ -46,8 +50,9 @@ PICTURES = [jpeg(size, seed) for seed, size in enumerate(SIZES)]
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     write_classifier(folder / "animals.onnx")
-    write_detector(folder / "boxes.onnx")
+    write_detector(folder / "boxes.onnx", thresholds=THRESHOLDS)
     write_detector(folder / "shapes.onnx", masks=True)
+    write_segmenter(folder / "ground.onnx")
     return folder
 
 
@@ -89,13 +94,19 @@ def assert_same(served: list[Detections], local: list[Detections]) -> None:
             np.testing.assert_array_equal(np.asarray(ours.masks), np.asarray(theirs.masks))
 
 
+def everything(model: Path, pictures: list[bytes]) -> list[Any]:
+    """What the runtime finds in each picture, whatever its scores."""
+    found = dict(load_runtime(model).predict_each(pictures))  # type: ignore[union-attr]
+    return [found[number] for number in range(len(pictures))]
+
+
 def addresses(server: RunningServer) -> list[str]:
     return [server.url, server.grpc] if server.grpc else [server.url]
 
 
 @pytest.mark.parametrize("name", ["boxes", "shapes"])
 def test_detections_are_those_of_the_runtime(server: RunningServer, models: Path, name: str) -> None:
-    local = load_runtime(models / f"{name}.onnx").predict(PICTURES, threshold=0)
+    local = everything(models / f"{name}.onnx", PICTURES)
     for url in addresses(server):
         with Client(url, name) as client:
             assert client.ready()
@@ -115,7 +126,7 @@ def test_probabilities_are_those_of_the_runtime(server: RunningServer, models: P
 def test_pictures_come_as_files_arrays_and_pillow_images(server: RunningServer, models: Path, tmp_path: Path) -> None:
     (tmp_path / "p.jpg").write_bytes(PICTURES[0])
     image = Image.open(io.BytesIO(PICTURES[0]))
-    local = load_runtime(models / "boxes.onnx").predict([PICTURES[0]], threshold=0)
+    local = everything(models / "boxes.onnx", PICTURES[:1])
     with Client(server.url, "boxes") as client:
         for same in (tmp_path / "p.jpg", str(tmp_path / "p.jpg"), image, np.asarray(image)):
             assert_same(client.detect([same]), local)
@@ -128,14 +139,14 @@ def test_the_asynchronous_client(server: RunningServer, models: Path) -> None:
         async with AsyncClient(server.url, "boxes") as client:
             return await asyncio.gather(client.detect(PICTURES[:2]), client.detect(PICTURES[2:]))
 
-    local = load_runtime(models / "boxes.onnx").predict(PICTURES, threshold=0)
+    local = everything(models / "boxes.onnx", PICTURES)
     first, second = asyncio.run(ask())
     assert_same(first + second, local)
 
 
 def test_pictures_of_several_sizes_share_a_batch(server: RunningServer) -> None:
     def counts() -> tuple[int, int]:
-        entry = server.ask("/v2/models/boxes_graph/stats")[1]["model_stats"][0]
+        entry = server.ask("/v2/models/boxes/stats")[1]["model_stats"][0]
         return entry["inference_count"], entry["execution_count"]
 
     inferences, executions = counts()
@@ -144,28 +155,6 @@ def test_pictures_of_several_sizes_share_a_batch(server: RunningServer) -> None:
     after = counts()
     assert after[0] - inferences == len(PICTURES)
     assert after[1] - executions < len(PICTURES)
-
-
-def test_the_graph_alone_takes_padded_batches(server: RunningServer, models: Path) -> None:
-    images = np.random.default_rng(1).integers(0, 256, (2, 64, 96, 3), dtype=np.uint8)
-    images[1, 40:], images[1, :, 50:] = 0, 0
-    sizes = np.array([[64, 96], [40, 50]])
-    body = {
-        "inputs": [
-            {"name": "images", "datatype": "UINT8", "shape": list(images.shape), "data": images.ravel().tolist()},
-            {"name": "sizes", "datatype": "INT64", "shape": [2, 2], "data": sizes.tolist()},
-        ],
-        "outputs": [{"name": "scores"}],
-    }
-    status, answer = server.ask("/v2/models/boxes_graph/infer", json.dumps(body).encode())
-    assert status == 200, answer
-    runtime = load_runtime(models / "boxes.onnx")
-    alone = [
-        runtime.detect_arrays(part, size[None]).scores[0]  # type: ignore[union-attr]
-        for part, size in ((images[:1], sizes[0]), (images[1:, :64, :64], sizes[1]))
-    ]
-    found = np.array(answer["outputs"][0]["data"]).reshape(answer["outputs"][0]["shape"])
-    np.testing.assert_allclose(found, alone, atol=1e-5)
 
 
 def test_a_black_picture_has_no_objects(server: RunningServer) -> None:
@@ -183,7 +172,7 @@ def test_plain_curl(server: RunningServer, models: Path, tmp_path: Path) -> None
     def curl(*arguments: str) -> bytes:
         return subprocess.run(["curl", "-sf", *arguments], cwd=tmp_path, capture_output=True, check=True).stdout
 
-    local = load_runtime(models / "shapes.onnx").predict(PICTURES[0], threshold=0.2)
+    (local,) = everything(models / "shapes.onnx", PICTURES[:1])
     found = json.loads(curl("--data-binary", "@picture.jpg", f"{server.url}/predict/shapes?threshold=0.2"))
     assert found == local.to_json()
     assert (
@@ -208,10 +197,100 @@ def test_the_clients_command(server: RunningServer, tmp_path: Path) -> None:
     command = [sys.executable, ROOT / "deploy/client.py", "--url", server.url, "--threshold", "0.2"]
     run = subprocess.run([*command, tmp_path / "picture.jpg"], capture_output=True, text=True)
     assert run.returncode == 1
-    assert run.stderr == "error: name the model: animals, boxes, shapes\n"
+    assert run.stderr == "error: name the model: animals, boxes, ground, shapes\n"
     run = subprocess.run([*command, "--model", "boxes", tmp_path / "picture.jpg"], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert {thing["class"] for thing in json.loads(run.stdout)["detections"]} <= {"cat", "dog", "owl"}
+
+
+def test_the_clients_command_names_what_is_refused_and_answers_the_rest(server: RunningServer, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name, data in (("a.jpg", PICTURES[0]), ("b.jpg", b"no picture"), ("c.jpg", PICTURES[1]), ("d.mp4", b"")):
+        (tmp_path / "in" / name).write_bytes(data)
+    command = [sys.executable, ROOT / "deploy/client.py", "--url", server.url, "--model", "animals", "in", "none.jpg"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 1
+    assert [json.loads(line)["image"] for line in run.stdout.splitlines()] == ["in/a.jpg", "in/c.jpg"]
+    *named, last = run.stderr.splitlines()
+    assert sorted(line.split(": ")[1] for line in named) == ["in/b.jpg", "in/d.mp4", "none.jpg"]
+    assert "not a JPEG" in run.stderr
+    assert last == "error: 3 of the pictures could not be read or were refused; the others are answered"
+
+
+@pytest.mark.parametrize("threshold", [None, 0, 0.2, 0.45])
+@pytest.mark.parametrize("name", ["boxes", "shapes"])
+def test_every_way_to_ask_finds_the_same(
+    server: RunningServer, models: Path, tmp_path: Path, name: str, threshold: float | None
+) -> None:
+    """Python, curl, and tritonclient over HTTP and gRPC; without a threshold by the model's own, else 0.5."""
+    own = THRESHOLDS if name == "boxes" and threshold is None else [0.5 if threshold is None else threshold] * 3
+    picture = jpeg((70, 64), 9, darkest=160)
+    (found,) = everything(models / f"{name}.onnx", [picture])
+    wanted = found.above(own).to_json(("cat", "dog", "owl"))
+    assert 0 < len(wanted) < 6 or threshold == 0
+    query = "" if threshold is None else f"?threshold={threshold}"
+    assert server.ask(f"/predict/{name}{query}", picture) == (200, wanted)
+    if shutil.which("curl"):
+        (tmp_path / "p.jpg").write_bytes(picture)
+        curl = ["curl", "-sf", "--data-binary", f"@{tmp_path / 'p.jpg'}", f"{server.url}/predict/{name}{query}"]
+        assert json.loads(subprocess.run(curl, capture_output=True, check=True).stdout) == wanted
+    for url in addresses(server):
+        with Client(url, name) as client:
+            assert client.predict(picture, threshold).to_json(client.classes()) == wanted
+            assert [one.to_json(client.classes()) for one in client.predict([picture], threshold)] == [wanted]
+            assert client.predict([]) == client.detect([]) == []
+
+
+def test_labels_of_pixels_are_those_of_the_runtime(server: RunningServer, models: Path) -> None:
+    local = everything(models / "ground.onnx", PICTURES)
+    for url in addresses(server):
+        with Client(url, "ground") as client:
+            for found, wanted in zip(client.predict(PICTURES), local, strict=True):
+                np.testing.assert_array_equal(found.labels, wanted.labels)
+                np.testing.assert_array_equal(found.scores, wanted.scores)
+            with pytest.raises(InputError, match="labels every pixel"):
+                client.predict(PICTURES[0], 0.5)
+    status, segments = server.ask("/predict/ground", PICTURES[2])
+    assert status == 200
+    labels = np.full((90, 50), 255)
+    for segment in segments:
+        mask = RunLengthMasks((90, 50), (decompress(segment["mask"]["counts"].encode()),)).dense(0)
+        labels[mask] = ("cat", "dog", "owl").index(segment["class"])
+        assert segment["share"] == round(float(mask.mean()), 6)
+    np.testing.assert_array_equal(labels, local[2].labels)
+
+
+def test_pictures_of_one_request_have_their_own_sizes(server: RunningServer, models: Path) -> None:
+    """Each row of the answer is what the picture alone has; one that is none is named by its place."""
+    rows = [np.frombuffer(picture, np.uint8) for picture in PICTURES[:3]]
+    files = np.zeros((3, max(map(len, rows))), np.uint8)
+    for file, row in zip(files, rows, strict=True):
+        file[: len(row)] = row
+
+    def ask() -> tuple[int, Any]:
+        image = {"name": "image", "datatype": "UINT8", "shape": list(files.shape), "data": files.ravel().tolist()}
+        return server.ask("/v2/models/ground/infer", json.dumps({"inputs": [image]}).encode())
+
+    status, answer = ask()
+    assert status == 200, answer
+    outputs = {one["name"]: np.array(one["data"]).reshape(one["shape"]) for one in answer["outputs"]}
+    assert outputs["size"].tolist() == [list(size) for size in SIZES[:3]]
+    for labels, (height, width), wanted in zip(
+        outputs["labels"], SIZES, everything(models / "ground.onnx", PICTURES[:3]), strict=False
+    ):
+        np.testing.assert_array_equal(labels[:height, :width], wanted.labels)
+        assert (labels[height:] == 255).all()
+    files[1] = 7
+    status, answer = ask()
+    assert status == 400
+    assert "picture 1: image: not a JPEG" in answer["error"]
+
+
+def test_no_pictures_have_no_classes(server: RunningServer) -> None:
+    with Client(server.url, "animals") as client:
+        assert client.classify([]).shape == (0, 3)
+        assert client.predict([]) == []
+        assert client.predict(PICTURES[0]).shape == (3,)
 
 
 @pytest.mark.parametrize(
@@ -222,6 +301,10 @@ def test_the_clients_command(server: RunningServer, tmp_path: Path) -> None:
         ("/predict/boxes", b"", {}, 400, "empty"),
         ("/predict/boxes", b"x" * 300_000, {}, 413, "200000 bytes"),
         ("/predict/boxes?threshold=high", PICTURES[0], {}, 400, "threshold"),
+        ("/predict/boxes?threshold=", PICTURES[0], {}, 400, "threshold"),
+        ("/predict/boxes?threshold=1.5", PICTURES[0], {}, 400, "scores lie between 0 and 1"),
+        ("/predict/boxes?threshold=nan", PICTURES[0], {}, 400, "scores lie between 0 and 1"),
+        ("/predict/ground?threshold=0.5", PICTURES[0], {}, 400, "labels every pixel"),
         ("/predict/none", PICTURES[0], {}, 404, "none"),
         ("/predict/boxes_graph", PICTURES[0], {}, 404, "boxes_graph"),
         ("/v2/models/none/infer", b'{"inputs": []}', {}, 404, "none"),
@@ -256,14 +339,6 @@ def test_wrong_tensors_are_refused(server: RunningServer, tensor: dict[str, obje
     assert reason in answer["error"]
 
 
-def test_sizes_beyond_the_batch_are_refused(server: RunningServer) -> None:
-    images = {"name": "images", "datatype": "UINT8", "shape": [1, 2, 2, 3], "data": [9] * 12}
-    sizes = {"name": "sizes", "datatype": "INT64", "shape": [1, 2], "data": [2, 3]}
-    status, answer = server.ask("/v2/models/boxes_graph/infer", json.dumps({"inputs": [images, sizes]}).encode())
-    assert status == 400
-    assert "[2, 3] is no (height, width) in images of 2 x 2" in answer["error"]
-
-
 def test_health_metadata_and_metrics(server: RunningServer) -> None:
     assert server.ask("/v2/health/live")[0] == server.ask("/v2/health/ready")[0] == 200
     assert server.ask("/v2/models/boxes/ready")[0] == 200
@@ -271,10 +346,10 @@ def test_health_metadata_and_metrics(server: RunningServer) -> None:
     assert described["inputs"] == [{"name": "image", "datatype": "UINT8", "shape": [-1, -1]}]
     assert {"name": "boxes", "datatype": "FP32", "shape": [-1, -1, 4]} in described["outputs"]
     assert server.ask("/v2/models/boxes/config")[1]["parameters"]["task"]["string_value"] == '"detection"'
-    assert [entry["name"] for entry in server.ask("/models")[1]] == ["animals", "boxes", "shapes"]
+    assert [entry["name"] for entry in server.ask("/models")[1]] == ["animals", "boxes", "ground", "shapes"]
     server.ask("/predict/boxes", PICTURES[0])
     text = server.ask("/metrics")[1]
-    assert 'nv_inference_count{model="boxes_graph",version="1"}' in text
+    assert 'nv_inference_count{model="boxes",version="1"}' in text
     assert 'shortcut_responses_total{code="200"}' in text
 
 
@@ -310,7 +385,7 @@ def test_changes_need_the_key(managed: tuple[RunningServer, Path]) -> None:
     assert change("unload") == 200
     assert server.ask("/predict/animals", PICTURES[0])[0] in (400, 404)
     assert change("load", body=b'{"parameters": {"config": "{}"}}') == 400
-    foreign = repository / "animals_graph" / "1" / "model.py"
+    foreign = repository / "animals" / "1" / "model.py"
     text = foreign.read_text()
     foreign.write_text("import os\n")
     assert change("load") == 400

@@ -1,0 +1,241 @@
+"""The Open Inference Protocol over HTTP: requests read, answers as tensors written, and read back. Numpy only.
+
+A request is JSON with tensors in it or as bytes behind it. No strings: models of ours neither take nor give them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tritonclient.grpc import model_config_pb2 as protobuf
+
+from backbones.errors import InputError
+from deploy.serving.service import Answer, best_of
+from detection.detections import Detections
+from detection.masks.compressed import decompress
+from detection.masks.run_length import RunLengthMasks
+from detection.segmentation.maps import SegmentationMap
+from detection.segmentation.settings import IGNORED
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+"""How many bytes are JSON, where tensors follow as bytes; 0 where the body is one picture's file and nothing else."""
+DTYPES: dict[str, Any] = {"UINT8": np.uint8, "INT64": np.int64, "FP32": np.float32}
+"""The protocol's types that models of ours use."""
+
+Tensors = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a model is asked.
+
+    Attributes:
+        files: of pictures.
+        outputs: those that are wanted, and whether as bytes.
+        name: its own.
+    """
+
+    files: list[bytes]
+    outputs: dict[str, bool]
+    name: str = ""
+
+
+def tensors_of(answers: Sequence[Answer], wanted: Collection[str]) -> Tensors:
+    """The wanted tensors of a request's answers.
+
+    - Of detectors: ``boxes`` [B, D, 4] in the picture's pixels, ``scores`` and ``labels`` [B, D], with masks ``masks``
+      [B, D, L] uint8: each COCO's compressed text, zeros behind it. D is the most that one picture has, at least 1;
+      scores of 0 pad.
+    - Of classifiers: ``probabilities`` [B, K]; ``scores`` and ``labels`` [B, 5] of the best.
+    - Of segmenters: ``labels`` [B, H, W] uint8 and ``scores``; 255 and 0 pad.
+
+    ``size`` [B, 2] is the picture's (height, width), of detectors and segmenters.
+    """
+    found = [answer.found for answer in answers]
+    if isinstance(found[0], Detections):
+        tensors = _of_detections(found, "masks" in wanted)
+    elif isinstance(found[0], SegmentationMap):
+        room = tuple(max(answer.size[side] for answer in answers) for side in (0, 1))
+        labels = _padded([one.labels for one in found], room, np.uint8, IGNORED)
+        tensors = {"labels": labels, "scores": _padded([one.scores for one in found], room, np.float32)}
+    else:
+        probabilities = np.stack(found)
+        best = best_of(probabilities).astype(np.int64)
+        scores = np.take_along_axis(probabilities, best, 1)
+        tensors = {"probabilities": probabilities, "scores": scores, "labels": best}
+    tensors["size"] = np.array([answer.size for answer in answers], np.int64)
+    return {name: tensors[name] for name in wanted}
+
+
+def _of_detections(found: Sequence[Detections], masks: bool) -> Tensors:
+    room = max(1, *(len(one) for one in found))
+    tensors = {
+        "boxes": _padded([one.boxes for one in found], (room, 4), np.float32),
+        "scores": _padded([one.scores for one in found], (room,), np.float32),
+        "labels": _padded([one.labels for one in found], (room,), np.int64),
+    }
+    if masks:
+        texts = [[mask["counts"].encode() for mask in one.masks.to_compressed_coco()] for one in found]
+        longest = max((len(text) for own in texts for text in own), default=1)
+        tables = [np.array(own, f"S{longest}").view(np.uint8).reshape(len(own), longest) for own in texts]
+        tensors["masks"] = _padded(tables, (room, longest), np.uint8)
+    return tensors
+
+
+def found_in(tensors: Mapping[str, NDArray[Any]]) -> Any:
+    """What a model found, of an answer of one picture; as ``Answer`` has it."""
+    if "probabilities" in tensors:
+        return tensors["probabilities"][0]
+    if "boxes" not in tensors:
+        return SegmentationMap(tensors["labels"][0], tensors["scores"][0])
+    count = int((tensors["scores"][0] > 0).sum())
+    masks = None
+    if "masks" in tensors:
+        height, width = (int(side) for side in tensors["size"][0])
+        texts = (row.tobytes().rstrip(b"\0") for row in tensors["masks"][0, :count])
+        masks = RunLengthMasks((height, width), tuple(decompress(text) for text in texts))
+    boxes, scores, labels = (np.array(tensors[name][0, :count]) for name in ("boxes", "scores", "labels"))
+    return Detections(boxes, scores, labels, masks)
+
+
+def read_request(config: protobuf.ModelConfig, body: bytes, header_length: str | None) -> Request:
+    """A request, checked against the model's configuration.
+
+    Raises:
+        InputError: it is malformed, or has other tensors than the model takes.
+    """
+    every = [tensor.name for tensor in config.output]
+    if header_length == "0":
+        return Request([body], dict.fromkeys(every, True))
+    head, rest = _split(body, header_length)
+    files = None
+    for entry in _entries(head, "inputs"):
+        if entry["name"] != "image":
+            raise InputError(f"unexpected inference input '{entry['name']}' for model '{config.name}'")
+        files = _read_image(entry, rest, config)
+    if files is None:
+        raise InputError(f"model '{config.name}' needs the input image")
+    return Request([row.tobytes() for row in files], _wanted(head, every, config.name), str(head.get("id", "")))
+
+
+def write_reply(
+    model: str, version: str, tensors: Mapping[str, NDArray[Any]], request: Request
+) -> tuple[bytes, int | None]:
+    """An answer as bytes, and how many of them are JSON (None: all)."""
+    head: dict[str, Any] = {"model_name": model, "model_version": version, "outputs": []}
+    if request.name:
+        head["id"] = request.name
+    names = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
+    chunks = []
+    for name, binary in request.outputs.items():
+        array = tensors[name]
+        entry: dict[str, Any] = {"name": name, "datatype": names[array.dtype], "shape": list(array.shape)}
+        if binary:
+            chunks.append(array.tobytes())
+            entry["parameters"] = {"binary_data_size": len(chunks[-1])}
+        else:
+            entry["data"] = array.ravel().tolist()
+        head["outputs"].append(entry)
+    text = json.dumps(head).encode()
+    return b"".join((text, *chunks)), len(text) if chunks else None
+
+
+def read_reply(body: bytes, header_length: str | None) -> Tensors:
+    """The tensors of an answer to a picture's bare file: all come as bytes."""
+    head, rest = _split(body, header_length)
+    tensors, place = {}, 0
+    for entry in head["outputs"]:
+        end = place + entry["parameters"]["binary_data_size"]
+        tensors[entry["name"]] = np.frombuffer(rest[place:end], DTYPES[entry["datatype"]]).reshape(entry["shape"])
+        place = end
+    return tensors
+
+
+def datatype(kind: int) -> str:
+    """The protocol's name for protobuf's number of a type."""
+    name: str = protobuf.DataType.Name(kind)
+    return name.removeprefix("TYPE_")
+
+
+def _split(body: bytes, header_length: str | None) -> tuple[dict[str, Any], memoryview]:
+    if header_length is not None and not (header_length.isdecimal() and int(header_length) <= len(body)):
+        raise InputError(f"{HEADER_LENGTH}: {header_length} is no length within the body")
+    length = len(body) if header_length is None else int(header_length)
+    try:
+        head = json.loads(body[:length])
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"failed to parse the request JSON: {error}") from error
+    if not isinstance(head, dict):
+        raise InputError("failed to parse the request JSON: expected an object")
+    return head, memoryview(body)[length:]
+
+
+def _entries(head: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    entries = head.get(key)
+    if not isinstance(entries, list) or not all(
+        isinstance(entry, dict) and isinstance(entry.get("name"), str) for entry in entries
+    ):
+        raise InputError(f"'{key}': expected a list of tensors, each with a name")
+    return entries
+
+
+def _read_image(entry: dict[str, Any], rest: memoryview, config: protobuf.ModelConfig) -> NDArray[np.uint8]:
+    """The files of the input ``image``, [B, N]."""
+    shape = entry.get("shape")
+    if entry.get("datatype") != "UINT8":
+        raise InputError(f"input 'image' is {entry.get('datatype')}, but the model expects UINT8")
+    if not (isinstance(shape, list) and len(shape) == 2 and all(type(side) is int and side > 0 for side in shape)):
+        raise InputError(
+            f"unexpected shape for input 'image' for model '{config.name}'. Expected [-1, -1], got {shape}"
+        )
+    if shape[0] > config.max_batch_size:
+        raise InputError(f"inference request batch-size must be <= {config.max_batch_size} for '{config.name}'")
+    parameters = entry.get("parameters")
+    size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
+    if size is None:
+        values = _numbers(entry.get("data"))
+    elif type(size) is int and 0 <= size <= len(rest):
+        values = np.frombuffer(rest[:size], np.uint8)
+    else:
+        raise InputError(f"input 'image': binary_data_size {size} is more than there is")
+    if values.size != shape[0] * shape[1]:
+        raise InputError(f"input 'image': got {values.size} values for the shape {shape}")
+    return values.reshape(shape)
+
+
+def _numbers(data: Any) -> NDArray[np.uint8]:
+    """The values of a list, nested or flat."""
+    try:
+        values = np.array(data)
+    except (TypeError, ValueError, OverflowError):
+        values = np.zeros(0)
+    if values.dtype.kind not in "iu" or not values.size or values.min() < 0 or values.max() > 255:
+        raise InputError("input 'image': its data are no UINT8 numbers")
+    return values.astype(np.uint8)
+
+
+def _wanted(head: dict[str, Any], every: list[str], model: str) -> dict[str, bool]:
+    parameters = head.get("parameters")
+    default = isinstance(parameters, dict) and parameters.get("binary_data_output") is True
+    if not head.get("outputs"):
+        return dict.fromkeys(every, default)
+    wanted = {}
+    for entry in _entries(head, "outputs"):
+        if entry["name"] not in every:
+            raise InputError(f"unexpected inference output '{entry['name']}' for model '{model}'")
+        own = entry.get("parameters")
+        wanted[entry["name"]] = bool(own.get("binary_data", default)) if isinstance(own, dict) else default
+    return wanted
+
+
+def _padded(rows: Sequence[NDArray[Any]], room: tuple[int, ...], dtype: Any, padding: int = 0) -> NDArray[Any]:
+    """Arrays of different sizes as one. [D_i, ...] -> [B, *room]."""
+    table = np.full((len(rows), *room), padding, dtype)
+    for line, row in zip(table, rows, strict=True):
+        line[tuple(slice(side) for side in row.shape)] = row
+    return table

@@ -1,0 +1,297 @@
+"""Model repositories: written whole or not at all, and served only as they were written.
+
+Triton runs whatever Python a repository holds, and no sandbox is around it: so only what ``deploy/repository.py`` wrote
+is served, with no other Python in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shlex
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tritonclient.grpc import model_config_pb2 as protobuf
+
+from backbones.errors import InputError
+from backbones.metadata import ModelMetadata
+from backbones.running.atomic_write import PARTIAL
+from backbones.running.progress import start_logging
+from deploy.engines.building import check_flavour
+from deploy.engines.plan_metadata import sidecar_of
+from deploy.serving.configuration import (
+    CONFIG,
+    PARAMETERS,
+    ServingSettings,
+    as_text,
+    configure,
+    configure_graph,
+    from_text,
+    texts_of,
+)
+from deploy.serving.model_source import ModelSource, read_sources
+from deploy.serving.service import ABOUT, MODEL_FILES
+
+if TYPE_CHECKING:
+    from deploy.repository_options import RepositoryOptions, ServiceOptions
+
+logger = logging.getLogger("shortcut")
+
+PYTHON = "model.py"
+TEXT = '''"""Written by deploy/repository.py: what to run stands in config.pbtxt and in the files beside this one."""
+
+from deploy.serving.backend import TritonPythonModel
+
+__all__ = ["TritonPythonModel"]
+'''
+"""The only Python file that a served repository may hold."""
+_SHA256 = hashlib.sha256(TEXT.encode()).hexdigest()
+_PARAMETERS = {*PARAMETERS, "task", "classes", "score_thresholds"}
+_FILES = {PYTHON, ABOUT, *MODEL_FILES, "model.plan.json"}
+_NUMBERS = {"max_batch_size": 1, "instances": 1, "threads": 0, "queue_delay": 0, "max_pixels": 1}
+"""Settings that are numbers, and the least that each may be."""
+
+
+def write(options: RepositoryOptions) -> Path:
+    """Write the repository that the options ask for (``deploy/repository.py``).
+
+    Raises:
+        InputError: a model cannot be read or served, or the folder holds something else.
+    """
+    start_logging(options.quiet)
+    if not options.output:
+        raise InputError("give --output: the folder to write")
+    target = Path(options.output)
+    sources = read_sources(options.model, options.name, options.engine)
+    if options.version < 1:
+        raise InputError(f"--version {options.version}: at least 1")
+    if options.plans == "tensorrt":
+        for source in sources:
+            if source.path.suffix == ".onnx":
+                check_flavour(source.path, source.metadata)
+    settings = replace(settings_of(options), native=options.plans != "python")
+    write_repository(sources, target, settings, options.version)
+    for source in sources:
+        logger.info("%s: %s, version %d of %s", target, source.name, options.version, source.path)
+    return target
+
+
+def settings_of(options: ServiceOptions) -> ServingSettings:
+    """How the options want models served.
+
+    Raises:
+        InputError: a number is out of its range.
+    """
+    for name, least in _NUMBERS.items():
+        if getattr(options, name) < least:
+            raise InputError(f"--{name.replace('_', '-')} {getattr(options, name)}: at least {least}")
+    numbers = {name: getattr(options, name) for name in _NUMBERS}
+    return ServingSettings(**numbers, hint=options.hint, engine=options.engine)
+
+
+def write_repository(sources: list[ModelSource], target: Path, settings: ServingSettings, version: int = 1) -> None:
+    """Write models into a repository. Other models and versions that lie there stay.
+
+    All is first written beside ``target`` and then takes its place.
+
+    Args:
+        sources: the models.
+        target: the repository's folder.
+        settings: how to serve them.
+        version: of the models; Triton serves the latest.
+
+    Raises:
+        InputError: a model cannot be served, or the folder holds something else.
+    """
+    if target.exists() and any(target.iterdir()):
+        check_repository(target)
+    draft = target.with_name(target.name + PARTIAL)
+    shutil.rmtree(draft, ignore_errors=True)
+    try:
+        if target.exists():
+            shutil.copytree(target, draft, copy_function=_link)
+        draft.mkdir(parents=True, exist_ok=True)
+        for source in sources:
+            _write_model(source, draft, settings, version)
+        _exchange(draft, target)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _write_model(source: ModelSource, repository: Path, settings: ServingSettings, version: int) -> None:
+    native = settings.native and source.path.suffix == ".plan"
+    if native:
+        if _engine(source.metadata)["library"] != "tensorrt":
+            raise InputError(f"{source.path}: Triton's own backend runs no TensorRT-RTX engines; --plans python does")
+        settings = _within_profiles(source.metadata, settings)
+    folder = _write_folder(repository, configure(source.name, source.metadata, settings), version)
+    _write_text(folder / PYTHON, TEXT)
+    if native:
+        _write_text(folder / ABOUT, json.dumps(source.metadata.to_dict(), indent=2) + "\n")
+        folder = _write_folder(repository, configure_graph(source.name, source.metadata, settings), version)
+    elif (graph := repository / f"{source.name}_graph").is_dir() and _read_config(graph).platform:
+        shutil.rmtree(graph)  # the plan that an earlier version asked
+    file = folder / f"model{source.path.suffix}"
+    shutil.copyfile(source.path, file)
+    if source.path.suffix == ".plan":
+        shutil.copyfile(sidecar_of(source.path), sidecar_of(file))
+
+
+def _write_folder(repository: Path, config: protobuf.ModelConfig, version: int) -> Path:
+    folder: Path = repository / config.name / str(version)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    _write_text(folder.parent / CONFIG, as_text(config))
+    return folder
+
+
+def _engine(metadata: ModelMetadata) -> dict[str, Any]:
+    """How a plan was built."""
+    assert metadata.exported is not None and metadata.exported.engine is not None
+    return metadata.exported.engine
+
+
+def _within_profiles(metadata: ModelMetadata, settings: ServingSettings) -> ServingSettings:
+    """No larger batch than the plan takes, and its profiles by number."""
+    profiles = _engine(metadata)["profiles"]
+    most = [int(profile["max"]["images"][0]) for profile in profiles]
+    return replace(settings, profiles=len(profiles), max_batch_size=min([settings.max_batch_size, *most]))
+
+
+def _link(source: str, destination: str) -> None:
+    try:
+        os.link(source, destination)
+    except OSError:
+        shutil.copyfile(source, destination)
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.unlink(missing_ok=True)  # it may be a link to the old repository's file
+    path.write_text(text, encoding="utf-8")
+
+
+def _exchange(draft: Path, target: Path) -> None:
+    """Put ``draft`` in the place of ``target``; an old one is away only between two renames."""
+    old = target.with_name(target.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    draft.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def check_repository(repository: Path) -> dict[str, protobuf.ModelConfig]:
+    """The configurations of a repository's models, by name.
+
+    Compiled Python in it is removed: it would be run in the place of the ``model.py`` that is checked here.
+
+    Raises:
+        InputError: it holds something that the generator does not write; the message names it. Of a repository that an
+            earlier version wrote, the message is the command that writes it anew.
+    """
+    if not repository.is_dir():
+        raise InputError(f"{repository}: no such folder; deploy/repository.py makes one")
+    folders = sorted(repository.iterdir())
+    for folder in folders:
+        if not folder.is_dir() or folder.is_symlink():
+            raise _foreign(folder)
+    configs = {folder.name: _read_config(folder) for folder in folders}
+    if not configs:
+        raise InputError(f"{repository}: no models in it; deploy/repository.py writes them")
+    if any(config.platform == "ensemble" for config in configs.values()):
+        command = _command_anew(repository, configs)
+        raise InputError(f"{repository}: an earlier version wrote it, with four folders for a model; anew: {command}")
+    for folder in folders:
+        _check_model(folder, configs[folder.name])
+    return configs
+
+
+def latest_version(folder: Path) -> Path:
+    """The version of a model that is served."""
+    versions = sorted(folder.glob("[0-9]*"), key=lambda path: int(path.name))
+    return versions[-1] if versions else folder / "1"
+
+
+def _read_config(folder: Path) -> protobuf.ModelConfig:
+    path = folder / CONFIG
+    if not path.is_file():
+        raise InputError(f"{folder}: has no {CONFIG}; deploy/repository.py writes one")
+    return from_text(path.read_text(encoding="utf-8"), path)
+
+
+def _check_model(folder: Path, config: protobuf.ModelConfig) -> None:
+    path = folder / CONFIG
+    if config.name != folder.name:
+        raise InputError(f"{path}: is of a model called {config.name!r}")
+    kind = config.backend or config.platform
+    if kind not in ("python", "tensorrt_plan") or (config.backend and config.platform):
+        raise InputError(f"{path}: backend {kind!r} is none that deploy/repository.py writes")
+    foreign = set(config.parameters) - _PARAMETERS
+    if foreign or (kind == "python" and config.default_model_filename):
+        raise InputError(f"{path}: {min(foreign, default='default_model_filename')} is nothing that is served")
+    if kind == "python" and not {"task", "classes", "threads", "hint", "max_pixels"} <= set(config.parameters):
+        raise InputError(f"{path}: says not what is served; deploy/repository.py writes it")
+    versions = [entry for entry in folder.iterdir() if entry != path]
+    for version in versions:
+        if not (version.is_dir() and version.name.isdigit()) or version.is_symlink():
+            raise _foreign(version)
+        _check_files(version)
+    if not versions:
+        raise InputError(f"{folder}: has no version; write the repository again")
+
+
+def _check_files(version: Path) -> None:
+    for file in version.iterdir():
+        if file.name == "__pycache__" and file.is_dir() and not file.is_symlink():
+            shutil.rmtree(file)
+            continue
+        if file.name not in _FILES or not file.is_file() or file.is_symlink():
+            raise _foreign(file)
+        if file.name == PYTHON and hashlib.sha256(file.read_bytes()).hexdigest() != _SHA256:
+            raise InputError(
+                f"{file}: is not what this version of deploy/repository.py writes, so it is not run; write it again"
+            )
+
+
+def _foreign(path: Path) -> InputError:
+    return InputError(f"{path}: deploy/repository.py writes no such thing, so this repository is not served")
+
+
+def _command_anew(repository: Path, configs: Mapping[str, protobuf.ModelConfig]) -> str:
+    """What writes the models of a repository of the old form again, in a new folder, to be served in the same way."""
+    groups: dict[tuple[str, ...], list[tuple[str, str]]] = {}
+    for name, config in configs.items():
+        if config.platform == "ensemble" and f"{name}_graph" in configs:
+            version = latest_version(repository / f"{name}_graph")
+            file = next((version / file for file in MODEL_FILES if (version / file).exists()), version / MODEL_FILES[0])
+            given = [] if version.name == "1" else ["--version", version.name]
+            given += _old_flags(configs[f"{name}_graph"], configs.get(f"{name}_picture"), file.suffix == ".plan")
+            groups.setdefault(tuple(given), []).append((name, str(file)))
+    commands = []
+    for flags, models in groups.items():
+        words = ["python", "deploy/repository.py", "--model", *(file for _, file in models)]
+        words += ["--name", *(name for name, _ in models), *flags, "--output", f"{repository}-new"]
+        commands.append(shlex.join(words))
+    return " && ".join(commands)
+
+
+def _old_flags(graph: protobuf.ModelConfig, picture: protobuf.ModelConfig | None, plan: bool) -> list[str]:
+    usual = ServingSettings()
+    given = texts_of(graph) | ({} if picture is None else texts_of(picture))
+    old = {
+        "max_batch_size": graph.max_batch_size, "instances": graph.instance_group[0].count,
+        "threads": int(given.get("threads", usual.threads)), "hint": given.get("hint", usual.hint),
+        "queue_delay": graph.dynamic_batching.max_queue_delay_microseconds,
+        "max_pixels": int(given.get("max_pixels", usual.max_pixels)),
+    }  # fmt: skip
+    flags = ["--plans", "python"] if plan and not graph.platform else []
+    for name, value in old.items():
+        if value != getattr(usual, name):
+            flags += [f"--{name.replace('_', '-')}", str(value)]
+    return flags
