@@ -6,6 +6,7 @@ import asyncio
 import io
 import threading
 from collections.abc import Coroutine
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tritonclient.utils import InferenceServerException
 
+from backbones.classification import Classification
 from backbones.errors import InputError
 from backbones.images import picture_list, read_image
 from deploy.serving.protocol import found_in
@@ -97,7 +99,7 @@ class AsyncClient:
 
         Returns:
             Of one picture one result, of a sequence a list: ``Detections`` in the picture's own pixels, with masks as
-            ``RunLengthMasks``; probabilities [K]; or a ``SegmentationMap``.
+            ``RunLengthMasks``; a ``Classification``; or a ``SegmentationMap``.
 
         Raises:
             InputError: the server refuses a picture, or no score can be compared with the threshold.
@@ -109,7 +111,13 @@ class AsyncClient:
             raise InputError("threshold: a classifier gives every class its probability; leave it out")
         least = least_scores(about, threshold)
         found = await asyncio.gather(*map(self._find, pictures))
-        results = [one.above(least) if isinstance(one, Detections) else one for one in found]
+        results = [
+            replace(one, classes=about.classes)
+            if isinstance(one, Classification)
+            else replace(one, classes=about.classes, source=picture)
+            for one, picture in zip(found, pictures, strict=True)
+        ]
+        results = [one.above(least) if isinstance(one, Detections) else one for one in results]
         return results[0] if alone else results
 
     async def detect(self, images: Any) -> list[Detections]:
@@ -134,7 +142,7 @@ class AsyncClient:
         about = await self.about()
         if about.task != "classification":
             raise InputError(f"{await self._name()}: is no classifier; predict() asks any model")
-        rows = await self.predict(picture_list(images)[0])
+        rows = [one.probabilities for one in await self.predict(picture_list(images)[0])]
         return np.array(rows, np.float32).reshape(len(rows), len(about.classes))
 
     async def _described(self) -> tuple[About, list[str]]:

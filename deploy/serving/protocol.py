@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc import model_config_pb2 as protobuf
 
+from backbones.classification import Classification
 from backbones.errors import InputError
 from deploy.serving.service import Answer, best_of
 from detection.detections import Detections
@@ -64,7 +65,7 @@ def tensors_of(answers: Sequence[Answer], wanted: Collection[str]) -> Tensors:
         labels = _padded([one.labels for one in found], room, np.uint8, IGNORED)
         tensors = {"labels": labels, "scores": _padded([one.scores for one in found], room, np.float32)}
     else:
-        probabilities = np.stack(found)
+        probabilities = np.stack([one.probabilities for one in found])
         best = best_of(probabilities).astype(np.int64)
         scores = np.take_along_axis(probabilities, best, 1)
         tensors = {"probabilities": probabilities, "scores": scores, "labels": best}
@@ -90,7 +91,7 @@ def _of_detections(found: Sequence[Detections], masks: bool) -> Tensors:
 def found_in(tensors: Mapping[str, NDArray[Any]]) -> Any:
     """What a model found, of an answer of one picture; as ``Answer`` has it."""
     if "probabilities" in tensors:
-        return tensors["probabilities"][0]
+        return Classification(tensors["probabilities"][0])
     if "boxes" not in tensors:
         return SegmentationMap(tensors["labels"][0], tensors["scores"][0])
     count = int((tensors["scores"][0] > 0).sum())

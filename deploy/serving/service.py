@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ class Answer:
     """Of one picture.
 
     Attributes:
-        found: ``Detections``, a ``SegmentationMap``, or probabilities [K].
+        found: ``Detections``, a ``SegmentationMap``, or a ``Classification``.
         size: the picture's (height, width).
     """
 
@@ -199,7 +199,7 @@ def as_json(found: Any, about: About, threshold: float | None = None, top: int =
         return found.above(least).to_json(about.classes)
     if isinstance(found, SegmentationMap):
         return _segments(found, about.classes)
-    named = [{"class": about.classes[k], "score": round(float(found[k]), 4)} for k in best_of(found, top)]
+    named = replace(found, classes=about.classes).to_json(top)
     return [entry for entry in named if entry["score"] >= least[0]]
 
 
