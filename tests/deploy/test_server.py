@@ -50,7 +50,7 @@ PICTURES = [jpeg(size, seed) for seed, size in enumerate(SIZES)]
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     write_classifier(folder / "animals.onnx")
-    write_detector(folder / "boxes.onnx", thresholds=THRESHOLDS)
+    write_detector(folder / "boxes.onnx", score_thresholds=THRESHOLDS)
     write_detector(folder / "shapes.onnx", masks=True)
     write_segmenter(folder / "ground.onnx")
     return folder
