@@ -74,6 +74,7 @@ def run(options: EvaluationOptions) -> None:
     from detection.evaluation import diagnose, score
 
     _check(options)
+    options = _decide_names(options)
     device = choose_device(options.device)
     with distributed.process_group(device):
         start_logging(options.quiet)
@@ -91,7 +92,10 @@ def run(options: EvaluationOptions) -> None:
 def _check(options: EvaluationOptions) -> None:
     """Refuse what does not go together, before anything is read."""
     from backbones.errors import InputError
+    from backbones.extras import require
     from deploy.models import EXPORTED
+
+    require(options.eval_backend, *(["matplotlib"] if options.report else []))
 
     if bool(options.model) == bool(options.results):
         raise InputError("give --model: a run folder, a .safetensors or an .onnx file; or --results FILE.json")
@@ -100,6 +104,21 @@ def _check(options: EvaluationOptions) -> None:
         raise InputError(f"{', '.join(given)}: only with --model")
     if options.store_thresholds and (len(options.model) > 1 or options.model[0].endswith(EXPORTED)):
         raise InputError("--store-thresholds: only with one trained model, whose weights file keeps them")
+
+
+def _decide_names(options: EvaluationOptions) -> EvaluationOptions:
+    """The options with the names of what is written."""
+    from backbones.running.known_files import is_report, json_with, never
+    from backbones.running.outputs import Kind, output_files
+
+    return output_files(
+        options,
+        reads=(*options.model, options.results),
+        data=(options.dataset, options.data_dir),
+        output=Kind("metrics.json", json_with("dataset", "split", "images")),
+        detections=Kind("detections.json", never),  # COCO's results do not say whose they are
+        report=Kind("report.html", is_report),
+    )
 
 
 def _detect(options: EvaluationOptions) -> tuple[DetectionData, Sequence[Detections], tuple[float, ...]]:
@@ -177,7 +196,7 @@ def _write(
         write_json(Path(options.detections), as_coco_results(found, ids, data.annotations.category_ids))
     if options.report:
         title = f"{Path(source).name} on {options.dataset} {options.split}"
-        write_report(Path(options.report), title, evaluation, found, data, diagnosis=diagnosis)
+        write_report(Path(options.report), title, evaluation, found, data, diagnosis=diagnosis, plots=False)
     if options.store_thresholds:
         path = store_thresholds(options.model[0], evaluation.best_thresholds)
         print(f"thresholds of {len(evaluation.curves)} classes stored in {path}")

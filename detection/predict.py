@@ -89,11 +89,12 @@ def run(options: PredictionOptions) -> None:
     """Detect, draw, write; what cannot be read is named, left out and counted as a failure."""
     from backbones.running.command_line import Interrupted
     from backbones.running.interrupts import noticing_interrupts
+    from backbones.running.outputs import Outputs, recording
     from backbones.running.progress import progress, start_logging
     from deploy.models import open_switched
     from detection.metrics.thresholds import thresholds_by_class, warn_of_limit
     from detection.prediction.copies import Copies
-    from detection.prediction.listings import Labelling, open_listings, read_image_ids
+    from detection.prediction.listings import Labelling, open_listings, read_image_ids, result_names
     from detection.prediction.running import Outcome, Prediction, Settings
     from detection.prediction.sources import find_sources
     from detection.prediction.video import Sampling, expected_frames
@@ -101,14 +102,16 @@ def run(options: PredictionOptions) -> None:
     if not options.model:
         raise InputError("give --model: a run folder, a .safetensors or an .onnx file")
     start_logging(options.quiet)
-    output, outcome = Path(options.output), Outcome()
-    if output.exists() and not output.is_dir():
-        raise InputError(f"--output {output}: is a file; name a folder")
+    outcome = Outcome()
+    output = Outputs().folder("--output", options.output)
     sources, outcome.faults[:] = find_sources(options.inputs, options.list, output)
     if not sources:
         _refuse_nothing(outcome.faults)
     ids = read_image_ids(Path(options.coco_images), sources) if options.coco_images else None
     models = [options.model, *(options.ensemble.split(",") if options.ensemble else [])]
+    names = result_names(options.saved, options.format, sources, ids is not None)
+    reads = (*models, options.list, options.coco_images, *(source.path for source in sources))
+    Outputs(reads, overwrite=options.overwrite).folder("--output", output, names)
     switches = replace(options, max_detections=None)  # also of exported models: the rest is left out behind them
     detector = open_switched(models, switches, options.device, options.precision, options.engine)
     warn_of_limit(detector.settings, options.threshold)
@@ -116,12 +119,11 @@ def run(options: PredictionOptions) -> None:
     sampling = Sampling(options.every, options.fps)
     settings = Settings(thresholds, options.max_detections, options.batch_size, options.workers, sampling)
     copies = Copies(output, detector.classes, options.format, options.enlarge) if "pictures" in options.saved else None
-    if copies:
-        copies.refuse_overwriting(sources)
     labelling = Labelling.of(detector.settings, sources, ids)
     total = sum(expected_frames(source.path, sampling) if source.is_video else 1 for source in sources)
     with (
         noticing_interrupts() as interrupted,
+        recording(output, names),
         progress("detecting", total, quiet=options.quiet) as bar,
         open_listings(options.saved, output, labelling) as listings,
     ):

@@ -9,14 +9,14 @@ from typing import Any
 from backbones.data.names import HELP
 from backbones.errors import InputError, did_you_mean
 from backbones.pretraining.recipes import NAMES, find_recipe
-from backbones.running.command_line import CommandOptions, option
+from backbones.running.command_line import OutputOptions, option
 from backbones.variants import list_backbones
 
 ENGINES = ("auto", "eager", "graph")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingOptions(CommandOptions):
+class TrainingOptions(OutputOptions):
     """Everything that decides a training run. ``None`` means: as the recipe says."""
 
     dataset: str = option("digits", HELP, group="data")

@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from backbones.errors import InputError
+from backbones.extras import require
 from backbones.images import Size
+from backbones.running.known_files import is_figure, measurement_of
+from backbones.running.outputs import Kind, output_files
 from backbones.running.progress import progress, start_logging
 from deploy.benchmarking.memory import Memory, measure_memory
 from deploy.benchmarking.options import BenchmarkOptions
@@ -22,6 +25,10 @@ from deploy.benchmarking.work import multiply_adds
 
 logger = logging.getLogger("shortcut")
 PEAK = "matrix product"
+WHAT = (
+    "latency of a batch in milliseconds, images per second, times faster than the first turn by turn, and the share of "
+    "the machine's rate of fp32 matrix products"
+)
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,15 @@ def benchmark(options: BenchmarkOptions) -> list[Measured]:
     """
     from deploy.benchmarking.showing import draw, table
 
+    options = output_files(
+        options,
+        reads=(*options.model, options.against),
+        data=(options.images,),
+        output=Kind("benchmark.json", measurement_of(WHAT)),
+        plot=Kind("benchmark.png", is_figure),
+    )
+    if options.plot:
+        require("matplotlib")
     start_logging(options.quiet)
     hints = options.hints_at(options.batch[0])
     subjects = _open(options, hints)
@@ -161,8 +177,7 @@ def _write(options: BenchmarkOptions, measured: Sequence[Measured], size: Size, 
     told = _asks_openvino(measured)
     write_measurement(
         options.output,
-        what="latency of a batch in milliseconds, images per second, times faster than the first turn by turn, "
-        "and the share of the machine's rate of fp32 matrix products",
+        what=WHAT,
         settings={
             "size": list(size),
             "threads": options.threads,

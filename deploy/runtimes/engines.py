@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from backbones.errors import InputError
+from backbones.extras import explained, missing
 from deploy.engine_names import ENGINES, HINTS, SUFFIXES
 from deploy.runtimes.session import Session
 
@@ -29,7 +30,7 @@ def choose_engine(path: Path, wanted: str | None = None) -> str:
         return wanted
     installed = [engine for engine in fitting if engine == "tensorrt" or find_spec(engine)]
     if not installed:
-        raise InputError(f"{path}: no engine for it is installed; pip install {' or '.join(fitting)}")
+        raise missing(fitting[0], f"{path}: running it")
     return installed[0]
 
 
@@ -54,4 +55,4 @@ def open_session(path: Path, engine: str, threads: int | None = None, hint: str 
 
         return TensorRTSession(path)
     except ModuleNotFoundError as error:
-        raise InputError(f"{path}: {engine} is not installed ({error.name} is missing)") from error
+        raise explained(error) or error from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 
 from PIL import Image
 
-from backbones.errors import InputError
 from backbones.images import Picture
 from backbones.running.atomic_write import atomic_path
 from detection.detections import Detections
@@ -21,6 +19,11 @@ FORMATS: dict[str, dict[str, Any]] = {
     "png": {"format": "PNG", "compress_level": 1},
     "jpg": {"format": "JPEG", "quality": 92},
 }
+
+
+def copy_name(source: Source, format: str) -> str:
+    """What a file's copy is called, relative to the folder; videos become MP4."""
+    return f"{source.stem}.{'mp4' if source.is_video else format}"
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,7 @@ class Copies:
 
     def path(self, source: Source) -> Path:
         """Where a file's copy goes."""
-        suffix = ".mp4" if source.is_video else f".{self.format}"
-        return self.folder / source.stem.with_name(source.stem.name + suffix)
+        return self.folder / copy_name(source, self.format)
 
     def draw(self, picture: Picture, found: Detections) -> Picture:
         """A copy with what was found on it."""
@@ -52,16 +54,3 @@ class Copies:
         """Write a picture's copy."""
         with atomic_path(self.path(source)) as partial:
             Image.fromarray(drawn).save(partial, **FORMATS[self.format])
-
-    def refuse_overwriting(self, sources: Sequence[Source]) -> None:
-        """Make sure that no copy takes the place of a file that is read.
-
-        Raises:
-            InputError: one would.
-        """
-        read = {os.path.realpath(source.path) for source in sources}
-        for source in sources:
-            if os.path.realpath(self.path(source)) in read:
-                raise InputError(
-                    f"{self.path(source)}: is read, and a drawn copy would replace it; choose another --output"
-                )

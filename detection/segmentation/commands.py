@@ -9,13 +9,14 @@ from pathlib import Path
 from backbones.errors import InputError
 from backbones.running import distributed
 from backbones.running.atomic_write import write_json
+from backbones.running.outputs import Outputs, recording
 from backbones.running.precision import choose_device, warn_of_emulation
 from backbones.running.progress import progress, start_logging
 from backbones.weights.model_file import task_of
 from detection.segmentation.building import TASK, load_segmenter
 from detection.segmentation.datasets import read_segmentation, refuse_faulty_labels
 from detection.segmentation.evaluation import evaluate_segmenter
-from detection.segmentation.prediction import predict_segmentation_files
+from detection.segmentation.prediction import predict_segmentation_files, result_names
 from detection.segmentation.report import write_report
 from detection.segmentation.segmenter import Segmenter
 
@@ -61,7 +62,7 @@ def evaluate_model(
         write_json(Path(output), {**about, **marks.metrics, "per_class": marks.per_class})
     if report:
         title = f"{Path(model).name} on {dataset} {split}"
-        write_report(Path(report), title, marks, segmenter.predict_each, data)
+        write_report(Path(report), title, marks, segmenter.predict_each, data, plots=False)
 
 
 def predict_files(
@@ -73,6 +74,7 @@ def predict_files(
     device: str = "auto",
     precision: str = "fp32",
     quiet: bool = False,
+    overwrite: bool = False,
 ) -> None:
     """Label the pixels of files; the options are those of ``detection/predict.py``.
 
@@ -81,12 +83,15 @@ def predict_files(
         files: pictures, and what their results are called: a path without ending, relative to ``output``.
 
     Raises:
-        InputError: pictures could not be read; the others are done.
+        InputError: a file that something else wrote would be replaced; or pictures could not be read, and the others
+            are done.
     """
     start_logging(quiet)
+    names = result_names(files)
+    folder = Outputs((model, *files), overwrite=overwrite).folder("--output", output, names)
     segmenter = _load(model, str(choose_device(device)), precision)
-    with progress("segmenting", len(files), quiet=quiet) as bar:
-        faulty = predict_segmentation_files(segmenter, files, Path(output), batch_size, bar.advance)
+    with recording(folder, names), progress("segmenting", len(files), quiet=quiet) as bar:
+        faulty = predict_segmentation_files(segmenter, files, folder, batch_size, bar.advance)
     if not quiet:
         print(f"{len(files) - len(faulty)} pictures, labels/ and segmentation.json are in {output}")
     for fault in faulty:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from backbones.errors import InputError, did_you_mean
-from backbones.running.command_line import CommandOptions, option
+from backbones.running.command_line import OutputOptions, option
 from backbones.variants import list_backbones
 from detection.data.names import default_splits
 from detection.segmentation.recipes import RECIPES
@@ -19,7 +19,7 @@ RECIPE = "the recipe's"
 
 
 @dataclass(frozen=True, kw_only=True)
-class SegmentationOptions(CommandOptions):
+class SegmentationOptions(OutputOptions):
     """Everything that decides the training of a segmenter. ``None`` means: as the recipe says."""
 
     dataset: str = option(

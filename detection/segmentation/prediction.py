@@ -15,6 +15,8 @@ from backbones.running.atomic_write import atomic_path, write_json
 from detection.segmentation.drawing import draw_labels, save_labels
 from detection.segmentation.maps import SegmentationMap
 
+LISTING = "segmentation.json"
+
 
 class SegmentingPredictor(Protocol):
     """A trained segmenter or a runtime."""
@@ -23,6 +25,11 @@ class SegmentingPredictor(Protocol):
     def classes(self) -> tuple[str, ...]: ...
 
     def predict_each(self, images: Any, batch_size: int = 8) -> Iterator[tuple[int, SegmentationMap]]: ...
+
+
+def result_names(files: Mapping[Path, Path]) -> list[str]:
+    """What ``predict_segmentation_files`` writes, relative to its folder."""
+    return [LISTING, *(f"{folder}{stem}.png" for stem in files.values() for folder in ("", "labels/"))]
 
 
 def predict_segmentation_files(
@@ -59,7 +66,7 @@ def predict_segmentation_files(
         entries[path] = {"file": str(path), "labels": f"labels/{name}", "shares": _shares(found, segmenter.classes)}
         advance()
     listing = [entries[path] for path in files if path in entries]
-    write_json(output / "segmentation.json", {"classes": list(segmenter.classes), "pictures": listing})
+    write_json(output / LISTING, {"classes": list(segmenter.classes), "pictures": listing})
     return faulty
 
 

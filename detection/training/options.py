@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from backbones.errors import InputError, did_you_mean
-from backbones.running.command_line import CommandOptions, option
+from backbones.running.command_line import OutputOptions, option
 from backbones.variants import VARIANTS, VGGVariant, list_backbones
 from detection.data.names import HELP, default_splits
 from detection.settings import HEADS, DetectorSettings
@@ -21,7 +21,7 @@ _OF_HEADS = {"channels": ("fpn",), "vector": ("fpn", "vgg"), "dropout": ("vgg",)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingOptions(CommandOptions):
+class TrainingOptions(OutputOptions):
     """Everything that decides a training run. ``None`` means: as the recipe says."""
 
     dataset: str = option("digits", HELP, group="data")
