@@ -64,7 +64,7 @@ format: $(STAMP)  ## put the code in the common form
 	$(BIN)/ruff check --fix .
 
 digits: $(STAMP)  ## write the digit scenes as files, in COCO and VOC layout, to data/digits
-	$(BIN)/python detection/write_digits.py --output data/digits
+	$(BIN)/python detection/write_digits.py --output data/digits --overwrite
 
 bench: $(STAMP)  ## measure speed against torchvision, as ratios
 	$(BIN)/python tests/benchmarks/faster_rcnn_speed.py

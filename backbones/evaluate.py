@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from backbones.data.names import HELP as DATASETS
 from backbones.protocols.names import PROTOCOLS
-from backbones.running.command_line import CommandOptions, option, run_command
+from backbones.running.command_line import OutputOptions, option, run_command
 from deploy.engine_names import ENGINES
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ EXAMPLES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationOptions(CommandOptions):
+class EvaluationOptions(OutputOptions):
     """What to score, on what."""
 
     model: tuple[str, ...] = option(
@@ -83,6 +83,7 @@ def run(options: EvaluationOptions) -> None:
     from backbones.running.progress import progress, start_logging
 
     _check(options)
+    options = _decide_names(options)
     start_logging(options.quiet)
     device = choose_device(options.device)
     warn_of_emulation(device, options.precision)
@@ -118,6 +119,20 @@ def _check(options: EvaluationOptions) -> None:
         raise InputError(f"--batch-size must be positive, not {options.batch_size}")
     if options.workers < 0:
         raise InputError(f"--workers must not be negative, it is {options.workers}")
+
+
+def _decide_names(options: EvaluationOptions) -> EvaluationOptions:
+    """The options with the names of what is written."""
+    from backbones.running.known_files import json_lines_with, json_with
+    from backbones.running.outputs import Kind, output_files
+
+    return output_files(
+        options,
+        reads=(*options.model, options.classes),
+        data=(options.dataset, options.data_dir),
+        output=Kind("metrics.json", json_with("models", "dataset", "protocol", "images")),
+        predictions=Kind("predictions.jsonl", json_lines_with("picture", "class", "rank", "score", "best")),
+    )
 
 
 def _open_members(options: EvaluationOptions, device: torch.device) -> list[Member]:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from backbones.data.names import HELP as DATASETS
 from backbones.errors import InputError
-from backbones.running.command_line import CommandOptions, option, run_command
+from backbones.running.command_line import OutputOptions, option, run_command
 
 if TYPE_CHECKING:
     from backbones.classifier import Classifier
@@ -36,7 +36,7 @@ EXAMPLES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreparationOptions(CommandOptions):
+class PreparationOptions(OutputOptions):
     """What to prepare, from what."""
 
     what: str = option("", "what to prepare", group="preparation", positional=True, choices=("mean", "statistics"))
@@ -80,8 +80,11 @@ def write_mean(options: PreparationOptions) -> None:
     from backbones.data.datasets import read_classification
     from backbones.pretraining.data import SIDE, TEST_SIDE
     from backbones.pretraining.mean_picture import mean_picture
+    from backbones.running.known_files import is_figure, save_png
+    from backbones.running.outputs import Kind, output_files
     from backbones.running.progress import start_logging
 
+    options = output_files(options, data=(options.dataset, options.data_dir), output=Kind("mean.png", is_figure))
     start_logging(options.quiet)
     data: Any = read_classification(options.dataset, options.split, data_dir=options.data_dir)
     if isinstance(data, LabelledImages):
@@ -89,10 +92,7 @@ def write_mean(options: PreparationOptions) -> None:
     images = 10_000 if options.images is None else options.images
     mean = mean_picture(data, SIDE, TEST_SIDE, images, options.workers, options.quiet)
     if options.output:
-        from PIL import Image
-
-        picture = mean.picture.permute(1, 2, 0).round().byte().numpy()
-        Image.fromarray(picture).save(options.output)
+        save_png(mean.picture.permute(1, 2, 0).round().byte().numpy(), Path(options.output))
         print(f"{options.output}: the mean as a picture, to look at; training takes the kept one")
     print("mean of each channel: " + ", ".join(f"{value:.2f}" for value in mean.picture.mean((1, 2)).tolist()))
 
@@ -106,6 +106,8 @@ def write_statistics(options: PreparationOptions) -> None:
     from backbones.errors import InputError
     from backbones.protocols.reporting import advance_and_report
     from backbones.protocols.sample import FramedSample, draw_numbers
+    from backbones.running.known_files import safetensors_with
+    from backbones.running.outputs import Kind, output_files
     from backbones.running.precision import autocast, choose_device, warn_of_emulation
     from backbones.running.progress import progress, start_logging
     from backbones.weights.reading import read_source
@@ -115,6 +117,10 @@ def write_statistics(options: PreparationOptions) -> None:
     count = 8192 if options.images is None else options.images
     if options.batch_size < 1 or count < 0 or options.workers < 0:
         raise InputError("--batch-size must be positive, --images and --workers not negative")
+    options = output_files(
+        options, reads=(options.model, options.classes), data=(options.dataset, options.data_dir),
+        output=Kind("statistics.safetensors", safetensors_with("statistics")),
+    )  # fmt: skip
     start_logging(options.quiet)
     device = choose_device(options.device)
     warn_of_emulation(device, options.precision)

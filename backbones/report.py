@@ -38,23 +38,22 @@ def write_report(
         scores: [N, K], logits or probabilities, of every picture of ``data``.
         data: the evaluated split.
     """
-    plots = path.parent / "plots"
     probabilities = as_probabilities(scores)
     guesses = probabilities.argmax(1)
-    report = Report(title)
+    report = Report(title, path.parent / "plots")
     report.heading(f"Errors on {len(data.labels)} pictures")
     report.facts(_marks(probabilities, data))
     if records:
         report.heading("Training")
         with report.row():
-            _add_curves(report, records, plots)
+            _add_curves(report, records)
     confused = confusion(guesses, data.labels, len(data.classes))
     report.heading("Confused classes")
     with report.row():
         if len(data.classes) <= MATRIX_CLASSES:
             matrix = plot_confusion(confused, data.classes)
-            report.plot(matrix, "Pictures of a row's class taken for a column's", plots / "confusion.png")
-        report.plot(_class_bars(confused, data.classes), "Error of each class, the worst first", plots / "classes.png")
+            report.plot(matrix, "Pictures of a row's class taken for a column's", "confusion.png")
+        report.plot(_class_bars(confused, data.classes), "Error of each class, the worst first", "classes.png")
     pairs = most_confused(confused, data.classes)
     if pairs:
         report.facts(pairs)
@@ -123,16 +122,16 @@ def _marks(probabilities: NDArray[np.float64], data: LabelledPictures) -> dict[s
     }
 
 
-def _add_curves(report: Report, records: Sequence[Mapping[str, Any]], plots: Path) -> None:
+def _add_curves(report: Report, records: Sequence[Mapping[str, Any]]) -> None:
     recorded = list(dict.fromkeys(name for record in records for name in record if name not in _STEP_VALUES))
     errors = [name for name in recorded if name.endswith("_error")]
     losses = [name for name in recorded if name not in errors]
     if losses:
-        report.plot(plot_records(records, losses, "losses"), "Means between log lines", plots / "losses.png")
+        report.plot(plot_records(records, losses, "losses"), "Means between log lines", "losses.png")
     if errors:
-        report.plot(plot_records(records, errors, "errors"), "In per cent", plots / "errors.png")
+        report.plot(plot_records(records, errors, "errors"), "In per cent", "errors.png")
     if any("learning_rate" in record for record in records):
-        report.plot(plot_records(records, ["learning_rate"], "learning rate"), "", plots / "learning_rate.png")
+        report.plot(plot_records(records, ["learning_rate"], "learning rate"), "", "learning_rate.png")
 
 
 def plot_confusion(counts: NDArray[np.int64], classes: Sequence[str]) -> Any:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backbones.errors import InputError
+from backbones.extras import explained
 from backbones.running.progress import start_logging
 from demo.model.classes import ClassFinder, open_class_finder
 from demo.model.finding_models import Offer, find_offer
@@ -102,7 +103,7 @@ def _build(offer: Offer, options: PageOptions, limits: Limits, files: ResultFile
         from demo.parts.building import build_page
         from demo.parts.service import Service
     except ModuleNotFoundError as error:
-        raise InputError(f"the page needs {error.name}: pip install 'shortcut-vision[demo]'") from error
+        raise explained(error) or error from None
     _warm_up(finders, classifiers, segmenters)
     named = {finder.name: finder for finder in finders}
     by_class = {classifier.name: classifier for classifier in classifiers}

@@ -10,21 +10,20 @@ if __package__ in (None, ""):  # run as a script: the project's root, not this f
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backbones.running.command_line import CommandOptions, option, run_command
+from backbones.running.command_line import OutputOptions, option, run_command
 
 if TYPE_CHECKING:
     from backbones.images import Picture
 
-EXAMPLES = ("python demo/write_examples.py --output demo/examples",)
+EXAMPLES = ("python demo/write_examples.py --output demo/examples --overwrite",)
 SCENES = (3, 7, 19, 21)
 DIGITS = (0, 12, 23, 34)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExampleOptions(CommandOptions):
+class ExampleOptions(OutputOptions):
     """Where to."""
 
     output: str = option("demo/examples", "folder for the pictures", group="output", metavar="DIR")
@@ -46,9 +45,12 @@ def run(options: ExampleOptions) -> None:
     """Write all."""
     from PIL import Image
 
-    folder = Path(options.output)
+    from backbones.running.outputs import Outputs
+
+    pictures = dict(example_pictures())
+    folder = Outputs(overwrite=options.overwrite).folder("--output", options.output, pictures)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, picture in example_pictures():
+    for name, picture in pictures.items():
         Image.fromarray(picture).save(folder / name, optimize=True)
 
 

@@ -16,7 +16,7 @@ class Engine:
         suffix: of its files.
         session: ``module:class``, called with a path and those of ``threads`` and ``hint`` that it takes.
         takes: which of them.
-        packages: any one of which it needs.
+        packages: any one of which it needs; none where the session itself says what a file wants.
         verifies: precisions of exports that it is able to run, and which it is asked to compare.
     """
 
@@ -36,7 +36,7 @@ TABLE = {
         ".onnx", "deploy.runtimes.onnx_runtime:OnnxSession", ("threads",), ("onnxruntime",), ("fp32", "fp16", "int8")
     ),
     "tensorrt": Engine(
-        ".plan", "deploy.runtimes.tensorrt_runtime:TensorRTSession", (), ("tensorrt", "tensorrt_rtx"), ()
+        ".plan", "deploy.runtimes.tensorrt_runtime:TensorRTSession", (), (), ()
     ),
 }  # fmt: skip
 """By name, the preferred one of each kind of file first. No engine here multiplies fp8."""
@@ -46,3 +46,8 @@ SUFFIXES = {row.suffix: tuple(name for name, other in TABLE.items() if other.suf
 """The engines of each kind of file."""
 HINTS = ("latency", "throughput")
 """Whether all threads work on one picture after the other, or each on its own, in engines that take a hint."""
+
+
+def takes_hint(engine: str) -> bool:
+    """Whether an engine has the two ways of ``HINTS``; torch has one."""
+    return engine in TABLE and "hint" in TABLE[engine].takes

@@ -15,6 +15,9 @@ from backbones.errors import InputError
 from backbones.images import SUFFIXES, Picture, read_image
 from backbones.running.atomic_write import write_json
 from backbones.running.progress import start_logging
+from deploy.engine_names import TABLE
+from deploy.engines.binding import INSTALL
+from deploy.export_names import check_suffix, decide_names, onnx_target
 from deploy.export_options import AUTO, ExportOptions
 from deploy.exportable import open_exportable
 from deploy.exported_kinds import Exportable
@@ -29,15 +32,6 @@ from deploy.runtimes import load_runtime
 from deploy.verification import Verification, together
 
 logger = logging.getLogger("shortcut")
-
-VERIFIED_BY = {
-    "fp32": ("openvino", "onnxruntime"),
-    "fp16": ("openvino", "onnxruntime"),
-    "bf16": ("openvino",),
-    "int8": ("openvino", "onnxruntime"),
-    "fp8": (),
-}
-"""ONNX Runtime has no bf16 convolution on processors, and no engine here multiplies fp8."""
 
 
 def export(options: ExportOptions) -> Path:
@@ -55,12 +49,15 @@ def export(options: ExportOptions) -> Path:
     start_logging(options.quiet)
     if not options.model:
         raise InputError("give --model: a run folder or a weights file")
+    check_suffix(options)
     if options.format == "tensorrt":
         _check_tensorrt(options)
     if options.model.endswith(".onnx"):
-        return _build_plan(options, _exported_already(options))
+        source = _exported_already(options)
+        return _build_plan(options, source, decide_names(options, source, plan_only=True))
     kind = open_exportable(options)
     target = onnx_target(options, kind.flavour)
+    plan = decide_names(options, target)
     data = LabelledData(kind.judged, options.dataset, options.split, options.data_dir) if options.dataset else None
     pictures = verification_pictures(options.images) if options.images or data is None else data.some(PICTURES)
     draft = target.with_name(f"{target.stem}.unverified.onnx")
@@ -71,7 +68,7 @@ def export(options: ExportOptions) -> Path:
         draft.unlink(missing_ok=True)
     write_json(target.with_suffix(".json"), about)
     logger.info("%s: %.1f MB", target, target.stat().st_size / 1e6)
-    return _build_plan(options, target) if options.format == "tensorrt" else target
+    return _build_plan(options, target, plan) if options.format == "tensorrt" else target
 
 
 def verification_pictures(folder: str | None) -> list[Picture]:
@@ -91,31 +88,6 @@ def verification_pictures(folder: str | None) -> list[Picture]:
 
     photographs = [np.ascontiguousarray(image) for image in load_sample_images().images]
     return [*(compose_scene("val", number).image for number in range(6)), *photographs]
-
-
-def onnx_target(options: ExportOptions, flavour: str | None) -> Path:
-    """Where the ONNX file comes to lie: ``--output``, or beside the weights, named after what is not the default.
-
-    Args:
-        options: the command's.
-        flavour: of a detector's graph, None of others.
-    """
-    if options.output:
-        given = Path(options.output)
-        if options.format != "tensorrt":
-            return given
-        own = "-portable" if flavour == "portable" and not given.stem.endswith("-portable") else ""
-        return given.with_name(f"{given.stem}{own}.onnx")  # model.onnx may be the other flavour's
-    marks = [flavour] if flavour == "portable" else []
-    marks += [options.precision] if options.precision != "fp32" else []
-    marks += [options.int8_style] if options.precision == "int8" and options.int8_style != "tensorrt" else []
-    if "://" in options.model:  # a published name: the file comes to lie here
-        folder, stem = Path(), options.model.rpartition("/")[2].split(".")[0]
-    else:
-        source = Path(options.model)
-        folder = source if source.is_dir() else source.parent
-        stem = "model" if source.is_dir() else source.name.split(".")[0]
-    return folder / f"{'-'.join([stem, *marks])}.onnx"
 
 
 def _make(
@@ -166,7 +138,11 @@ def _judge(
     kind: Exportable, precision: str, pictures: list[Picture], data: LabelledData | None, draft: Path
 ) -> tuple[Verification, Marks | None]:
     """Compare with the trained model in every engine that runs the precision; the marks are the worst engine's."""
-    runtimes = [load_runtime(draft, engine=name) for name in VERIFIED_BY[precision] if find_spec(name)]
+    runtimes = [
+        load_runtime(draft, engine=name)
+        for name, engine in TABLE.items()
+        if precision in engine.verifies and any(map(find_spec, engine.packages))
+    ]
     verification = together([kind.verify(runtime, pictures, GATES[precision]) for runtime in runtimes])
     if data is None or not runtimes:
         return verification, None
@@ -210,8 +186,7 @@ def _check_tensorrt(options: ExportOptions) -> None:
         raise InputError("--flavour ops: TensorRT engines are built from the portable flavour; leave it out")
     if not (find_spec("tensorrt") or find_spec("tensorrt_rtx")):
         raise InputError(
-            "--format tensorrt needs TensorRT: pip install '.[tensorrt-rtx]', which builds without a GPU, or "
-            "'.[tensorrt]' on the machine with the GPU; --flavour portable writes the ONNX file to carry there"
+            f"--format tensorrt needs TensorRT: {INSTALL}; --flavour portable writes the ONNX file to carry to a GPU"
         )
 
 
@@ -228,12 +203,9 @@ def _exported_already(options: ExportOptions) -> Path:
     return Path(options.model)
 
 
-def _build_plan(options: ExportOptions, onnx_path: Path) -> Path:
-    """An engine, as ``--output`` says or beside the ONNX file."""
+def _build_plan(options: ExportOptions, onnx_path: Path, plan: Path) -> Path:
     from deploy.engines.building import build_plan  # needs TensorRT
     from deploy.engines.options import BuildOptions
 
-    own = onnx_path.with_name(f"{onnx_path.stem.replace('-portable', '')}.plan")  # a plan has no other flavour
-    plan = Path(options.output).with_suffix(".plan") if options.output else own
     build_plan(onnx_path, plan, BuildOptions.of(options))
     return plan

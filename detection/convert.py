@@ -11,7 +11,7 @@ if __package__ in (None, ""):  # run as a script: the project's root, not this f
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from backbones.running.command_line import CommandOptions, option, run_command
+from backbones.running.command_line import OutputOptions, option, run_command
 
 EXAMPLES = (
     "python detection/convert.py --weights torchvision://maskrcnn_resnet50_fpn --output coco-mask.safetensors",
@@ -21,7 +21,7 @@ EXAMPLES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConversionOptions(CommandOptions):
+class ConversionOptions(OutputOptions):
     """What to read, and what its file does not say."""
 
     weights: str = option(
@@ -53,13 +53,18 @@ def run(options: ConversionOptions) -> None:
     from pathlib import Path
 
     from backbones.errors import InputError
+    from backbones.running.known_files import safetensors_with
+    from backbones.running.outputs import Kind, output_files
     from backbones.running.progress import start_logging
     from detection.building import assemble, detector_of, save_detector
     from detection.weights import convert_detector, read_source
     from detection.weights.exportable import exportable_settings
 
-    if not options.weights or Path(options.output).suffix != ".safetensors":
+    if not options.weights or not options.output:
         raise InputError("give --weights NAME-OR-FILE and --output FILE.safetensors")
+    options = output_files(
+        options, reads=(options.weights,), output=Kind("detector.safetensors", safetensors_with("origin"))
+    )
     start_logging(options.quiet)
     content = read_source(options.weights)
     if content.metadata is None:

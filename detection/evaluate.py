@@ -75,6 +75,7 @@ def run(options: EvaluationOptions) -> None:
     from backbones.running.progress import start_logging
 
     _check(options)
+    options = _decide_names(options)
     device = choose_device(options.device)
     with distributed.process_group(device):
         start_logging(options.quiet)
@@ -109,7 +110,10 @@ def _score_objects(
 def _check(options: EvaluationOptions) -> None:
     """Refuse what does not go together, before anything is read."""
     from backbones.errors import InputError
+    from backbones.extras import require
     from deploy.models import is_exported
+
+    require(options.eval_backend, *(["matplotlib"] if options.report else []))
 
     if bool(options.model) == bool(options.results):
         raise InputError("give --model: a run folder, a .safetensors, an .onnx or a .plan file; or --results FILE.json")
@@ -118,6 +122,21 @@ def _check(options: EvaluationOptions) -> None:
         raise InputError(f"{', '.join(given)}: only with --model")
     if options.store_thresholds and (len(options.model) > 1 or is_exported(options.model[0])):
         raise InputError("--store-thresholds: only with one trained model, whose weights file keeps them")
+
+
+def _decide_names(options: EvaluationOptions) -> EvaluationOptions:
+    """The options with the names of what is written."""
+    from backbones.running.known_files import is_report, json_with, never
+    from backbones.running.outputs import Kind, output_files
+
+    return output_files(
+        options,
+        reads=(*options.model, options.results),
+        data=(options.dataset, options.data_dir),
+        output=Kind("metrics.json", json_with("dataset", "split", "images")),
+        detections=Kind("detections.json", never),  # COCO's results do not say whose they are
+        report=Kind("report.html", is_report),
+    )
 
 
 def _open(options: EvaluationOptions) -> Any:
@@ -246,7 +265,7 @@ def _write(
         write_json(Path(options.detections), as_coco_results(found, ids, data.annotations.category_ids))
     if options.report:
         title = f"{Path(source).name} on {options.dataset} {options.split}"
-        write_report(Path(options.report), title, evaluation, found, data, diagnosis=diagnosis)
+        write_report(Path(options.report), title, evaluation, found, data, diagnosis=diagnosis, plots=False)
     if options.store_thresholds:
         path = store_thresholds(options.model[0], evaluation.best_thresholds)
         print(f"thresholds of {len(evaluation.curves)} classes stored in {path}")

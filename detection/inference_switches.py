@@ -6,14 +6,14 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from backbones.errors import InputError
-from backbones.running.command_line import CommandOptions, option
+from backbones.running.command_line import OutputOptions, option
 from detection.settings import DetectorSettings
 
 _GROUP = "test time"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Switches(CommandOptions):
+class Switches(OutputOptions):
     """Improvements of appendix B and today's alternatives. None leaves what the detector's own settings say."""
 
     refine: bool | None = option(None, "box refinement (by default as the model says)", group=_GROUP)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from detection.prediction.listings import Listing
     from detection.prediction.sources import Source
 
-    Looking = tuple[tuple[float, ...] | None, Copies, AbstractContextManager[list[Listing]]]
+    Looking = tuple[tuple[float, ...] | None, Copies, list[str], AbstractContextManager[list[Listing]]]
 
 EXAMPLES = (
     "python detection/predict.py --model runs/digits-resnet20 street.jpg holiday/",
@@ -114,6 +114,7 @@ def run(options: PredictionOptions) -> None:
     """Look, draw, write; what cannot be read is named, left out and counted as a failure."""
     from backbones.running.command_line import Interrupted
     from backbones.running.interrupts import noticing_interrupts
+    from backbones.running.outputs import Outputs, recording
     from backbones.running.progress import progress, start_logging
     from deploy.models import open_tested
     from detection.prediction.running import Outcome, Prediction, Settings
@@ -123,9 +124,8 @@ def run(options: PredictionOptions) -> None:
     if not options.model:
         raise InputError("give --model: a run folder, a .safetensors, an .onnx or a .plan file")
     start_logging(options.quiet)
-    output, outcome = Path(options.output), Outcome()
-    if output.exists() and not output.is_dir():
-        raise InputError(f"--output {output}: is a file; name a folder")
+    outcome = Outcome()
+    output = Outputs().folder("--output", options.output)
     sources, outcome.faults[:] = find_sources(options.inputs, options.list, output)
     if not sources:
         _refuse_nothing(outcome.faults)
@@ -135,15 +135,16 @@ def run(options: PredictionOptions) -> None:
         names, switches, tuple(SAVED), device=options.device, precision=options.precision, engine=options.engine
     )
     saved = options.saved(model.task)
-    thresholds, copies, open_listings = _BY_TASK[model.task](options, model, sources, saved)
+    thresholds, copies, written, open_listings = _BY_TASK[model.task](options, model, sources, saved)
     outcome.objects = None if thresholds is None else 0
-    if "pictures" in saved:
-        copies.refuse_overwriting(sources)
+    reads = (*names, options.list, options.coco_images, *(source.path for source in sources))
+    Outputs(reads, overwrite=options.overwrite).folder("--output", output, written)
     sampling = Sampling(options.every, options.fps)
     settings = Settings(thresholds, options.max_detections, options.batch_size, options.workers, sampling)
     total = sum(expected_frames(source.path, sampling) if source.is_video else 1 for source in sources)
     with (
         noticing_interrupts() as interrupted,
+        recording(output, written),
         progress("looking", total, quiet=options.quiet) as bar,
         open_listings as listings,
     ):
@@ -167,27 +168,29 @@ def _objects(options: PredictionOptions, detector: Any, sources: "Sequence[Sourc
     """How objects are found, drawn and listed."""
     from detection.metrics.thresholds import thresholds_by_class, warn_of_limit
     from detection.prediction.copies import Copies
-    from detection.prediction.listings import Labelling, open_listings, read_image_ids
+    from detection.prediction.listings import Labelling, open_listings, read_image_ids, result_names
 
     ids = read_image_ids(Path(options.coco_images), sources) if options.coco_images else None
     warn_of_limit(detector.settings, options.threshold)
     thresholds = thresholds_by_class(detector.settings, options.threshold, options.classes)
     output = Path(options.output)
     copies = Copies(output, detector.classes, options.format, options.enlarge)
-    return thresholds, copies, open_listings(saved, output, Labelling.of(detector.settings, sources, ids))
+    written = result_names(saved, options.format, sources, ids is not None)
+    return thresholds, copies, written, open_listings(saved, output, Labelling.of(detector.settings, sources, ids))
 
 
 def _pixels(options: PredictionOptions, segmenter: Any, sources: "Sequence[Source]", saved: Sequence[str]) -> "Looking":
     """How labelled pixels are drawn and listed; every pixel has a class, so nothing is left out."""
     from detection.prediction.copies import Copies
-    from detection.segmentation.prediction import draw_map, open_pixel_listings
+    from detection.segmentation.prediction import draw_map, open_pixel_listings, result_names
 
     given = [flag for flag in ("threshold", "classes", "max_detections") if getattr(options, flag) is not None]
     if given:
         raise InputError(f"--{given[0].replace('_', '-')}: only detectors have it, and {options.model} is none")
     output = Path(options.output)
     copies = Copies(output, segmenter.classes, options.format, options.enlarge, draw_map)
-    return None, copies, open_pixel_listings(saved, output, segmenter.classes)
+    written = result_names(saved, options.format, sources)
+    return None, copies, written, open_pixel_listings(saved, output, segmenter.classes)
 
 
 _BY_TASK = {"detection": _objects, "segmentation": _pixels}

@@ -38,8 +38,9 @@ def write_report(
     records: Sequence[Mapping[str, Any]] = (),
     facts: Mapping[str, Any] | None = None,
     diagnosis: Diagnosis | None = None,
+    plots: bool = True,
 ) -> None:
-    """Write the report, and its plots as PNG in the folder ``plots`` beside it.
+    """Write the report.
 
     Args:
         path: ``report.html``.
@@ -50,18 +51,18 @@ def write_report(
         records: of ``metrics.jsonl``, for curves over iterations.
         facts: how the model was made.
         diagnosis: what goes wrong; found out here if it is not given.
+        plots: also as PNG, in the folder ``plots`` beside the report, as run folders have them.
     """
-    plots = path.parent / "plots"
     diagnosis = diagnosis or diagnose(found, data.annotations)
-    report = Report(title)
+    report = Report(title, path.parent / "plots" if plots else None)
     report.heading(f"Marks on {data.name}, {len(data)} images")
     report.facts({name: value if value >= 0 else "no ground truth" for name, value in evaluation.metrics.items()})
-    _add_classes(report, evaluation, plots)
-    _add_errors(report, diagnosis, data.annotations.classes, plots)
+    _add_classes(report, evaluation)
+    _add_errors(report, diagnosis, data.annotations.classes)
     if records:
         report.heading("Training")
         with report.row():
-            _add_curves(report, records, plots)
+            _add_curves(report, records)
     thresholds = diagnosis.thresholds
     quality = [image_quality(part, data.annotations, image, thresholds) for image, part in enumerate(found)]
     order = np.argsort(quality, kind="stable").tolist()
@@ -77,28 +78,28 @@ def write_report(
     report.write(path)
 
 
-def _add_classes(report: Report, evaluation: Evaluation, plots: Path) -> None:
+def _add_classes(report: Report, evaluation: Evaluation) -> None:
     classes = evaluation.classes()
     report.heading("Precision, recall and classes")
     with report.row():
-        report.plot(precision_recall(evaluation), "All classes, by IoU threshold", plots / "precision_recall.png")
+        report.plot(precision_recall(evaluation), "All classes, by IoU threshold", "precision_recall.png")
         for number, figure in enumerate(class_curves(evaluation), start=1):
             caption = "Each class at IoU 0.5; a dot where F1 is best"
-            report.plot(figure, caption, plots / f"class_curves_{number}.png")
-        report.plot(class_bars(classes), "COCO AP of each class", plots / "classes.png")
+            report.plot(figure, caption, f"class_curves_{number}.png")
+        report.plot(class_bars(classes), "COCO AP of each class", "classes.png")
     report.table(class_header(evaluation), [class_cells(marks) for marks in classes])
     report.paragraph("Score, precision and recall are those of the best F1 at IoU 0.5.")
 
 
-def _add_errors(report: Report, diagnosis: Diagnosis, classes: Sequence[str], plots: Path) -> None:
+def _add_errors(report: Report, diagnosis: Diagnosis, classes: Sequence[str]) -> None:
     report.heading("Errors")
     names = (*classes, BACKGROUND)
     with report.row():
         caption = "What AP50 would gain without each kind of error, and how many there are, of whatever score"
-        report.plot(error_bars(diagnosis.errors), caption, plots / "errors.png")
+        report.plot(error_bars(diagnosis.errors), caption, "errors.png")
         if len(classes) <= MATRIX_CLASSES:
             caption = f"Objects of a row's class detected as a column's, {_scores(diagnosis.thresholds)}"
-            report.plot(plot_confusion(diagnosis.confusion, names), caption, plots / "confusion.png")
+            report.plot(plot_confusion(diagnosis.confusion, names), caption, "confusion.png")
     report.table(("error", "number", "AP50"), error_rows(diagnosis.errors))
     pairs = most_confused(diagnosis.confusion, names)
     if pairs:
@@ -106,12 +107,12 @@ def _add_errors(report: Report, diagnosis: Diagnosis, classes: Sequence[str], pl
         report.facts(pairs)
 
 
-def _add_curves(report: Report, records: Sequence[Mapping[str, Any]], plots: Path) -> None:
+def _add_curves(report: Report, records: Sequence[Mapping[str, Any]]) -> None:
     losses = [name for name in records[0] if name not in ("step", "time", "learning_rate")]
-    report.plot(plot_records(records, losses, "losses"), "Means between log lines", plots / "losses.png")
+    report.plot(plot_records(records, losses, "losses"), "Means between log lines", "losses.png")
     precision = plot_records(records, ["AP", "AP50", "AP75", "mask_AP"], "average precision")
-    report.plot(precision, "On the validation split", plots / "average_precision.png")
-    report.plot(plot_records(records, ["learning_rate"], "learning rate"), "", plots / "learning_rate.png")
+    report.plot(precision, "On the validation split", "average_precision.png")
+    report.plot(plot_records(records, ["learning_rate"], "learning rate"), "", "learning_rate.png")
 
 
 def _scores(thresholds: Sequence[float]) -> str:

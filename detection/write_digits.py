@@ -10,15 +10,14 @@ if __package__ in (None, ""):  # run as a script: the project's root, not this f
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from backbones.running.command_line import CommandOptions, option, run_command
+from backbones.running.command_line import OutputOptions, option, run_command
 
 EXAMPLES = ("python detection/write_digits.py --output data/digits",)
 
 
 @dataclass(frozen=True, kw_only=True)
-class WritingOptions(CommandOptions):
+class WritingOptions(OutputOptions):
     """Where to."""
 
     output: str = option("data/digits", "folder that will hold coco/, voc/ and yolo/", group="output", metavar="DIR")
@@ -27,13 +26,16 @@ class WritingOptions(CommandOptions):
 
 def run(options: WritingOptions) -> None:
     """Write all layouts."""
+    from backbones.running.outputs import Outputs, recording
     from detection.data.digit_files import write_coco, write_voc, write_yolo
 
-    output = Path(options.output)
     limit = options.limit or None
-    write_coco(output / "coco", limit)
-    write_voc(output / "voc", limit)
-    write_yolo(output / "yolo", limit)
+    names = ["coco/", "voc/", "yolo/"]
+    output = Outputs(overwrite=options.overwrite).folder("--output", options.output, names)
+    with recording(output, names):
+        write_coco(output / "coco", limit)
+        write_voc(output / "voc", limit)
+        write_yolo(output / "yolo", limit)
     print(", ".join(f"--dataset {layout}:{output / layout}" for layout in ("coco", "voc", "yolo")))
 
 

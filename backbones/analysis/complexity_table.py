@@ -9,8 +9,12 @@ from backbones.analysis.options import ComplexityOptions
 from backbones.building import build_backbone
 from backbones.complexity import PAPER_MULTIPLY_ADDS, count_multiply_adds, count_parameters, fvcore_multiply_adds
 from backbones.errors import InputError
+from backbones.running.known_files import measurement_of
 from backbones.running.measurement import write_measurement
+from backbones.running.outputs import Kind, output_files
 from backbones.variants import VARIANTS, ResNetVariant
+
+WHAT = "parameters and multiply-adds of each network for one image"
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ def run(options: ComplexityOptions) -> None:
     Raises:
         InputError: an impossible size.
     """
+    options = output_files(options, output=Kind("complexity.json", measurement_of(WHAT)))
     if options.size < 0:
         raise InputError(f"--size must be positive, or 0 for the paper's, not {options.size}")
     print(f"{'network':<14}{'parameters':>13}{'multiply-adds':>17}{'paper':>9}" + "   fvcore" * options.cross_check)
@@ -67,4 +72,4 @@ def run(options: ComplexityOptions) -> None:
             name: {key: value for key, value in asdict(found).items() if value is not None}
             for name, found in measured.items()
         }
-        write_measurement(Path(options.output), "parameters and multiply-adds of each network for one image", rows)
+        write_measurement(Path(options.output), WHAT, rows)

@@ -11,14 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from backbones.analysis.drawing import SMALL, TEXT, check_output, color_of, new_panels, save_figure
+from backbones.analysis.drawing import SMALL, TEXT, color_of, new_panels, save_figure
 from backbones.analysis.names import is_plain, layers_in
 from backbones.analysis.options import CurveOptions
 from backbones.analysis.run_records import TEST, TRAIN, Curve, Network, bring_together, find_runs, read_run
 from backbones.errors import InputError
+from backbones.running.known_files import is_figure, measurement_of
 from backbones.running.measurement import write_measurement
+from backbones.running.outputs import Kind, output_files
 from backbones.running.progress import start_logging
 
+WHAT = "last errors of training runs, in per cent"
 logger = logging.getLogger("shortcut")
 POINTS = 160
 """Most points of a line: training error is a mean over the iterations between two of them."""
@@ -140,8 +143,9 @@ def run(options: CurveOptions) -> None:
     Raises:
         InputError: no run, or one without records.
     """
+    figure = Kind("curves.png", is_figure, beside=(".json", measurement_of(WHAT)))
+    options = output_files(options, output=figure)
     output = Path(options.output)
-    check_output(output)
     if not 0 <= options.top <= 100:
         raise InputError(f"--top is an error in per cent, 0 to 100, not {options.top:g}")
     start_logging(options.quiet)
@@ -158,7 +162,7 @@ def run(options: CurveOptions) -> None:
         cells = [_cell(entry.get(name)) for name in (TRAIN, TEST)]
         print(f"{label:<34}{len(entry['seeds']):>6}{cells[0]:>16}{cells[1]:>18}")
     save_figure(draw_curves(networks, options.panels, options.top), output)
-    write_measurement(output.with_suffix(".json"), "last errors of training runs, in per cent", ends)
+    write_measurement(output.with_suffix(".json"), WHAT, ends)
     print(f"{output} and {output.with_suffix('.json').name}")
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from backbones.errors import InputError
 from backbones.running.atomic_write import atomic_path
+from backbones.running.known_files import FIGURE_METADATA
 from backbones.running.report import new_figure
 
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c564b")
@@ -29,19 +29,10 @@ def color_of(number: int) -> str:
     return PALETTE[number % len(PALETTE)]
 
 
-def check_output(path: Path) -> None:
-    """
-    Raises:
-        InputError: plots are written as PNG only.
-    """
-    if path.suffix.lower() != ".png":
-        raise InputError(f"--output {path}: the plot is a PNG; give a name that ends in .png")
-
-
 def save_figure(figure: Any, path: Path) -> None:
     """Write a PNG atomically, and close the figure."""
     from matplotlib import pyplot
 
     with atomic_path(path) as partial:
-        figure.savefig(partial, format="png", dpi=120, bbox_inches="tight", facecolor="white")
+        figure.savefig(partial, format="png", dpi=120, bbox_inches="tight", facecolor="white", metadata=FIGURE_METADATA)
     pyplot.close(figure)

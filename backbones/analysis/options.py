@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from backbones.running.command_line import CommandOptions, option
+from backbones.running.command_line import OutputOptions, option
 from backbones.variants import list_backbones
 
 TABLE_1 = ("plain18", "resnet18", "plain34", "resnet34", "resnet50", "resnet101", "resnet152", "vgg16", "vgg19")
@@ -12,7 +12,7 @@ WHAT = ("complexity", "responses", "curves")
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnalysisOptions(CommandOptions):
+class AnalysisOptions(OutputOptions):
     """Numbers and figures of the paper's analysis; `analyze.py WHAT --help` lists the options of each."""
 
     what: str = option("complexity", "Table 1; Fig. 7; Figs. 1, 4 and 6", group="analysis", positional=True,

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from backbones.analysis.drawing import SMALL, TEXT, check_output, color_of, new_panels, save_figure
+from backbones.analysis.drawing import SMALL, TEXT, color_of, new_panels, save_figure
 from backbones.analysis.names import display_name, is_plain
 from backbones.analysis.options import ResponseOptions
 from backbones.batch_norm import FrozenBatchNorm2d
@@ -28,10 +28,13 @@ from backbones.data.labelled import LabelledPictures
 from backbones.errors import InputError
 from backbones.framing import frame_for_classifier
 from backbones.images import Picture
+from backbones.running.known_files import is_figure, measurement_of
 from backbones.running.measurement import write_measurement
+from backbones.running.outputs import Kind, output_files
 from backbones.running.precision import choose_device
 from backbones.running.progress import start_logging
 
+WHAT = "standard deviations of the 3x3 layers' responses (Fig. 7)"
 logger = logging.getLogger("shortcut")
 
 
@@ -200,8 +203,9 @@ def run(options: ResponseOptions) -> None:
     Raises:
         InputError: no model, or one or the data cannot be used.
     """
+    figure = Kind("responses.png", is_figure, beside=(".json", measurement_of(WHAT)))
+    options = output_files(options, reads=options.model, data=(options.dataset, options.data_dir), output=figure)
     output = Path(options.output)
-    check_output(output)
     if not options.model:
         raise InputError("give --model: one or more run folders or weights")
     if options.batch_size <= 0:
@@ -231,7 +235,7 @@ def run(options: ResponseOptions) -> None:
         }
         for responses in measured
     }
-    write_measurement(output.with_suffix(".json"), "standard deviations of the 3x3 layers' responses (Fig. 7)", results)
+    write_measurement(output.with_suffix(".json"), WHAT, results)
     save_figure(draw_responses(measured), output)
     print(f"{output} and {output.with_suffix('.json').name}")
 

@@ -24,7 +24,8 @@ from backbones.pretraining.steps.learning import make_optimizer
 from backbones.running import distributed
 from backbones.running.precision import choose_device, gradient_scaler, warn_of_emulation
 from backbones.running.progress import start_logging
-from backbones.running.resuming import open_run, options_of_run
+from backbones.running.resuming import open_run, options_of_run, run_outputs
+from backbones.running.run_folder import RunFolder
 from backbones.running.training_loop import Pace, run_jobs
 from backbones.running.training_state import TrainingState
 from backbones.weights import load_weights, read_weights
@@ -50,6 +51,9 @@ def train(options: TrainingOptions) -> Path:
         start_logging(options.quiet)
         place, runs = _runs_of(options)
         first = runs[0]
+        for run in runs if not options.resume else ():  # said before the first folder is made
+            RunFolder(Path(str(run.output))).refuse_taken(run_outputs(run))
+        distributed.barrier()
         datasets = read_datasets(first)
         if device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # every step has the same shapes
@@ -86,9 +90,6 @@ def _runs_of(options: TrainingOptions) -> tuple[Path, list[TrainingOptions]]:
         return place, [resolved]
     seeds = parse_seeds(options.seeds)
     runs = [replace(resolved, seed=s, seeds=None, output=str(place / f"seed{s}")) for s in seeds]
-    taken = [run.output for run in runs if Path(str(run.output), "config.yaml").exists()]
-    if taken:  # said before the first folder is made
-        raise InputError(f"{taken[0]}: holds a run; go on with it by --resume, or choose another --output")
     return place, runs
 
 

@@ -68,6 +68,13 @@ class CommandOptions:
         return values
 
 
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions(CommandOptions):
+    """Flags of every command that writes files under given names (``backbones.running.outputs`` says which may be)."""
+
+    overwrite: bool = option(False, "replace files that this command did not write, too", group="output")
+
+
 class Interrupted(Exception):
     """The user asked a run to stop (Ctrl-C, SIGTERM), and its state is saved."""
 
@@ -271,6 +278,10 @@ def _show(value: Any) -> str:
 
 
 def _one_line(error: BaseException) -> str:
+    if isinstance(error, ModuleNotFoundError):
+        from backbones.extras import explained
+
+        error = explained(error) or error
     text = str(error)
     if isinstance(error, InputError):
         # torch hands an error of a worker process on with that process's traceback in front of it

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 logger = logging.getLogger("shortcut")
@@ -85,8 +86,8 @@ class _BarProgress(Progress):
 
 @contextmanager
 def progress(label: str, total: int, done: int = 0, quiet: bool = False) -> Iterator[Progress]:
-    """A ``Progress`` for a loop: a live bar if standard error is a terminal, log lines if not."""
-    if quiet or not sys.stderr.isatty() or not _is_main():
+    """A ``Progress`` for a loop: a live bar if standard error is a terminal and rich is installed, log lines if not."""
+    if quiet or not sys.stderr.isatty() or not _is_main() or find_spec("rich") is None:
         yield Progress(label, total, done)
         return
     live = _BarProgress(label, total, done)

@@ -14,6 +14,7 @@ from PIL import Image
 
 from backbones.images import Picture
 from backbones.running.atomic_write import atomic_path, write_text
+from backbones.running.known_files import GENERATOR
 
 _STYLE = """
 :root { color-scheme: light dark; }
@@ -29,10 +30,15 @@ td:first-child, th:first-child { text-align: left; } th { border-bottom: 1px sol
 
 
 class Report:
-    """Sections in the order in which they are added."""
+    """Sections in the order in which they are added.
 
-    def __init__(self, title: str) -> None:
-        self._title = title
+    Args:
+        title: of the page.
+        plots: a folder for the plots as PNG files besides; None keeps them in the page alone.
+    """
+
+    def __init__(self, title: str, plots: Path | None = None) -> None:
+        self._title, self._plots = title, plots
         self._parts: list[str] = []
 
     def heading(self, text: str) -> None:
@@ -62,15 +68,15 @@ class Report:
         yield
         self._parts.append("</div>")
 
-    def plot(self, figure: Any, caption: str, file: Path | None = None) -> None:
-        """A matplotlib figure, also written to ``file`` if given; it is closed."""
+    def plot(self, figure: Any, caption: str, name: str) -> None:
+        """A matplotlib figure, also written as ``name`` where plots are kept; it is closed."""
         from matplotlib import pyplot
 
         stream = io.BytesIO()
         figure.savefig(stream, format="png", dpi=110, bbox_inches="tight")
         pyplot.close(figure)
-        if file is not None:
-            with atomic_path(file) as partial:
+        if self._plots is not None:
+            with atomic_path(self._plots / name) as partial:
                 partial.write_bytes(stream.getvalue())
         self._image(stream.getvalue(), "png", caption, "plot")
 
@@ -87,7 +93,8 @@ class Report:
         title = html.escape(self._title)
         write_text(
             path,
-            f"<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
+            f"<!doctype html><html lang='en'><meta charset='utf-8'>{GENERATOR}"
+            "<meta name='viewport' content='width=device-width'>"
             f"<title>{title}</title><style>{_STYLE}</style><h1>{title}</h1>{''.join(self._parts)}</html>\n",
         )
 

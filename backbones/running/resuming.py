@@ -10,10 +10,12 @@ from backbones.errors import InputError
 from backbones.running import distributed
 from backbones.running.checkpoint import load_checkpoint
 from backbones.running.command_line import CommandOptions, as_plain_values, flag_of
+from backbones.running.outputs import Outputs
 from backbones.running.run_folder import RunFolder
 
 Options = TypeVar("Options", bound=CommandOptions)
-_MACHINE = ("device", "workers", "quiet", "debug", "tensorboard", "data_dir", "download")
+_MACHINE = ("device", "workers", "quiet", "debug", "tensorboard", "data_dir", "download", "overwrite")
+_OF_THE_START = ("resume", "overwrite")
 
 
 def options_of_run(given: Options, folder: Path) -> Options:
@@ -55,7 +57,7 @@ def open_run(options: Any) -> RunFolder:
         options: with ``resume`` and ``output``.
 
     Raises:
-        InputError: the new folder holds a run already.
+        InputError: the new folder holds a run already, or files of something else.
     """
     if options.resume:
         run = RunFolder(Path(options.resume))
@@ -64,5 +66,11 @@ def open_run(options: Any) -> RunFolder:
         return run
     if not distributed.is_main():
         return RunFolder(Path(options.output))
-    config = {name: value for name, value in as_plain_values(options).items() if name != "resume"}
-    return RunFolder.create(Path(options.output), config)
+    config = {name: value for name, value in as_plain_values(options).items() if name not in _OF_THE_START}
+    return RunFolder.create(Path(options.output), config, run_outputs(options))
+
+
+def run_outputs(options: Any) -> Outputs:
+    """What a new run may write, by its options."""
+    reads = [getattr(options, name, None) for name in ("weights", "init_from")]
+    return Outputs(reads, overwrite=options.overwrite)

@@ -11,8 +11,9 @@ import yaml
 from backbones.errors import InputError
 from backbones.running.atomic_write import PARTIAL, write_json, write_text
 from backbones.running.environment import describe_environment
-
-STATE, WEIGHTS = "last.pt", "model.safetensors"
+from backbones.running.outputs import RUN_CONFIG, Outputs
+from backbones.running.outputs import STATE as STATE
+from backbones.running.outputs import WEIGHTS as WEIGHTS
 
 
 class RunFolder:
@@ -30,18 +31,32 @@ class RunFolder:
         self.report = path / "report.html"
 
     @classmethod
-    def create(cls, path: Path, config: dict[str, Any]) -> RunFolder:
+    def create(cls, path: Path, config: dict[str, Any], outputs: Outputs | None = None) -> RunFolder:
         """Start a folder.
 
+        Args:
+            path: of the folder.
+            config: the configuration that the run is started with.
+            outputs: what the command reads, and whether it may write among files of others.
+
         Raises:
-            InputError: it holds a run already.
+            InputError: it holds a run already, or files of something else.
         """
         folder = cls(path)
-        if (path / "config.yaml").exists():
-            raise InputError(f"{path}: holds a run; go on with it by --resume, or choose another --output")
+        folder.refuse_taken(outputs or Outputs())
         folder.path.mkdir(parents=True, exist_ok=True)
         folder.write_config(config)
         return folder
+
+    def refuse_taken(self, outputs: Outputs) -> None:
+        """Make sure that a run may be started in the folder.
+
+        Raises:
+            InputError: it holds a run already, or files of something else.
+        """
+        if (self.path / RUN_CONFIG).exists():
+            raise InputError(f"{self.path}: holds a run; go on with it by --resume, or choose another --output")
+        outputs.new_folder("--output", self.path)
 
     @classmethod
     def reopen(cls, path: Path) -> RunFolder:
@@ -50,7 +65,7 @@ class RunFolder:
         Raises:
             InputError: there is no run in it.
         """
-        if not (path / "config.yaml").exists():
+        if not (path / RUN_CONFIG).exists():
             raise InputError(f"{path}: holds no run to resume (config.yaml is missing)")
         return cls(path)
 
@@ -61,11 +76,11 @@ class RunFolder:
 
     def write_config(self, config: dict[str, Any]) -> None:
         write_json(self.path / "env.json", describe_environment())
-        write_text(self.path / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+        write_text(self.path / RUN_CONFIG, yaml.safe_dump(config, sort_keys=False))
 
     def read_config(self) -> dict[str, Any]:
         """The configuration that the run was started with."""
-        with (self.path / "config.yaml").open(encoding="utf-8") as stream:
+        with (self.path / RUN_CONFIG).open(encoding="utf-8") as stream:
             return dict(yaml.safe_load(stream))
 
     def record(self, entry: dict[str, Any]) -> None:

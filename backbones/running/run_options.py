@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from backbones.errors import InputError
-from backbones.running.command_line import CommandOptions, as_plain_values, flag_of, option
+from backbones.running.command_line import OutputOptions, as_plain_values, flag_of, option
 
 RECIPE = "the recipe's"
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions(CommandOptions):
+class RunOptions(OutputOptions):
     """Options of both ``train.py``. ``None`` means: as the recipe says."""
 
     data_dir: str | None = option(None, "where named sets lie", group="data", metavar="DIR",
@@ -64,7 +64,7 @@ def with_length(options: Options, batch_size: int, images: int, evaluations: int
     return replace(options, iterations=iterations, evaluate_every=every, checkpoint_every=checkpoint_every)
 
 
-def require_positive(options: CommandOptions, *names: str) -> None:
+def require_positive(options: OutputOptions, *names: str) -> None:
     """Refuse options that are not above zero; those that are None are not asked.
 
     Raises:
@@ -73,7 +73,7 @@ def require_positive(options: CommandOptions, *names: str) -> None:
     _require(options, names, lambda value: value > 0, "must be positive")
 
 
-def require_not_negative(options: CommandOptions, *names: str) -> None:
+def require_not_negative(options: OutputOptions, *names: str) -> None:
     """Refuse options below zero; those that are None are not asked.
 
     Raises:
@@ -82,7 +82,7 @@ def require_not_negative(options: CommandOptions, *names: str) -> None:
     _require(options, names, lambda value: value >= 0, "must not be negative")
 
 
-def require_below_one(options: CommandOptions, *names: str) -> None:
+def require_below_one(options: OutputOptions, *names: str) -> None:
     """Refuse options that are no number from 0 to below 1; those that are None are not asked.
 
     Raises:
@@ -91,7 +91,7 @@ def require_below_one(options: CommandOptions, *names: str) -> None:
     _require(options, names, lambda value: 0 <= value < 1, "must be from 0 to below 1")
 
 
-def _require(options: CommandOptions, names: Sequence[str], holds: Callable[[Any], bool], what: str) -> None:
+def _require(options: OutputOptions, names: Sequence[str], holds: Callable[[Any], bool], what: str) -> None:
     for name in names:
         value = getattr(options, name)
         parts = value if isinstance(value, tuple) else (value,)

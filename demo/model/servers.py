@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from backbones.errors import InputError
+from backbones.extras import explained
 
 if TYPE_CHECKING:
     from deploy.serving.connection import Client
@@ -42,9 +43,7 @@ class Address:
         try:
             from deploy.serving.connection import Client
         except ModuleNotFoundError as error:
-            raise InputError(
-                f"{self.url}: asking a server needs {error.name}: pip install 'shortcut-vision[demo]'"
-            ) from error
+            raise explained(error) or error from None
         client = Client(self.url, self.model, timeout=_PATIENCE)
         if not client.ready():
             client.close()

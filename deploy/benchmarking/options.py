@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from backbones.errors import InputError
-from backbones.running.command_line import CommandOptions, option
+from backbones.running.command_line import OutputOptions, option
 from deploy.engine_names import HINTS
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchmarkOptions(CommandOptions):
+class BenchmarkOptions(OutputOptions):
     """What is measured, on what, and for how long."""
 
     model: tuple[str, ...] = option((), "exported files, run folders or .safetensors files", group="models",

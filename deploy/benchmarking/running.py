@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from backbones.errors import InputError
+from backbones.extras import require
 from backbones.images import Size
+from backbones.running.known_files import is_figure, measurement_of
+from backbones.running.outputs import Kind, output_files
 from backbones.running.progress import progress, start_logging
 from deploy.benchmarking.memory import Memory, measure_memory
 from deploy.benchmarking.options import BenchmarkOptions
@@ -19,9 +22,14 @@ from deploy.benchmarking.peak import WORK, limited_threads, matrix_product
 from deploy.benchmarking.subjects import Subject, make_images, open_subject, pairs
 from deploy.benchmarking.timing import Timing, Turns, summarize, take_turns
 from deploy.benchmarking.work import multiply_adds
+from deploy.engine_names import takes_hint
 
 logger = logging.getLogger("shortcut")
 PEAK = "matrix product"
+WHAT = (
+    "latency of a batch in milliseconds, images per second, times faster than the first turn by turn, and the share of "
+    "the machine's rate of fp32 matrix products"
+)
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,15 @@ def benchmark(options: BenchmarkOptions) -> list[Measured]:
     """
     from deploy.benchmarking.showing import draw, table
 
+    options = output_files(
+        options,
+        reads=(*options.model, options.against),
+        data=(options.images,),
+        output=Kind("benchmark.json", measurement_of(WHAT)),
+        plot=Kind("benchmark.png", is_figure),
+    )
+    if options.plot:
+        require("matplotlib")
     start_logging(options.quiet)
     hints = options.hints_at(options.batch[0])
     subjects = _open(options, hints)
@@ -102,12 +119,12 @@ def _open(options: BenchmarkOptions, hints: Sequence[str]) -> list[Subject]:
     models = list(files.values())
     subjects = []
     chosen = pairs(models, options.engine)
-    if options.hint and "openvino" not in {engine for _, engine in chosen}:
+    if options.hint and not any(takes_hint(engine) for _, engine in chosen):
         raise InputError(f"--hint {' '.join(options.hint)}: OpenVINO's, which runs none of the models here")
     for model, engine in chosen:
-        for hint in hints if engine == "openvino" else hints[:1]:
+        for hint in hints if takes_hint(engine) else hints[:1]:
             subject = open_subject(model, engine, options.threads, hint)
-            subjects.append(replace(subject, hint=hint) if engine == "openvino" and len(hints) > 1 else subject)
+            subjects.append(replace(subject, hint=hint) if takes_hint(engine) and len(hints) > 1 else subject)
     for subject in subjects[1:]:
         if subject.task != subjects[0].task:
             raise InputError(
@@ -120,7 +137,7 @@ def _open(options: BenchmarkOptions, hints: Sequence[str]) -> list[Subject]:
 
 
 def _asks_openvino(measured: Sequence[Measured]) -> bool:
-    return any(item.subject.engine == "openvino" for item in measured)
+    return any(takes_hint(item.subject.engine) for item in measured)
 
 
 def _count(subjects: Sequence[Subject], size: Size) -> dict[str, float | None]:
@@ -161,8 +178,7 @@ def _write(options: BenchmarkOptions, measured: Sequence[Measured], size: Size, 
     told = _asks_openvino(measured)
     write_measurement(
         options.output,
-        what="latency of a batch in milliseconds, images per second, times faster than the first turn by turn, "
-        "and the share of the machine's rate of fp32 matrix products",
+        what=WHAT,
         settings={
             "size": list(size),
             "threads": options.threads,

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backbones.errors import InputError
-from backbones.running.atomic_write import atomic_path
+from backbones.analysis.drawing import save_figure
+from backbones.running.report import new_figure
 
 if TYPE_CHECKING:
     from deploy.benchmarking.running import Measured
@@ -42,19 +42,8 @@ def _cells(item: Measured, against: str) -> tuple[str, ...]:
 
 
 def draw(measured: Sequence[Measured], path: Path) -> None:
-    """Bars of throughput, a group of them for each batch, and on them p50 and p99 of an image's latency.
-
-    Raises:
-        InputError: matplotlib is not installed.
-    """
-    try:
-        from backbones.running.report import new_figure
-
-        figure, axes = new_figure(11, 1.2 + 0.3 * len(measured), 2)
-    except ModuleNotFoundError as error:
-        raise InputError(f"--plot needs {error.name}: pip install {error.name}") from error
-    from matplotlib import pyplot
-
+    """Bars of throughput, a group of them for each batch, and on them p50 and p99 of an image's latency."""
+    figure, axes = new_figure(11, 1.2 + 0.3 * len(measured), 2)
     labels = [f"{item.subject.name}, batch {item.timing.batch}" for item in measured]
     places = range(len(measured))
     colors = [f"C{sorted({other.timing.batch for other in measured}).index(item.timing.batch)}" for item in measured]
@@ -68,6 +57,4 @@ def draw(measured: Sequence[Measured], path: Path) -> None:
     axes[1].set_yticks(places, [""] * len(measured))
     for axis in axes:
         axis.invert_yaxis()
-    with atomic_path(path) as partial:
-        figure.savefig(partial, format="png", dpi=110, bbox_inches="tight")
-    pyplot.close(figure)
+    save_figure(figure, path)

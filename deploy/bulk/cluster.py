@@ -7,11 +7,11 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from backbones.errors import InputError
+from backbones.extras import require
 from deploy.bulk.options import LOCAL
 
 logger = logging.getLogger("shortcut")
@@ -35,8 +35,7 @@ def check_installed() -> None:
     Raises:
         InputError: it is not.
     """
-    if find_spec("ray") is None or find_spec("pyarrow") is None:
-        raise InputError("bulk prediction needs Ray Data: pip install 'ray[data]'")
+    require("ray", "pyarrow", purpose="bulk prediction")
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from typing import Any
 from backbones.errors import InputError
 from backbones.running.command_line import Interrupted
 from backbones.running.interrupts import noticing_interrupts
+from backbones.running.outputs import Outputs
 from backbones.running.progress import Progress, progress, start_logging
 from deploy.bulk.cluster import check_installed, ray_running
 from deploy.bulk.options import BulkOptions
@@ -44,9 +45,7 @@ def predict_in_bulk(options: BulkOptions) -> Done:
     """
     start_logging(options.quiet)
     check_installed()
-    output = Path(options.output)
-    if output.exists() and not output.is_dir():
-        raise InputError(f"--output {output}: is a file; name a folder")
+    output = Outputs().folder("--output", options.output)  # whose files those in it are, the folder of parts knows
     sources, faults = _pictures(options, output)
     work, about = _plan(options)
     folder = PartFolder(output, options.format)

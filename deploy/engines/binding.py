@@ -7,14 +7,12 @@ from importlib.util import find_spec
 from types import ModuleType
 
 from backbones.errors import InputError
+from backbones.extras import install
 
 FULL, RTX = "tensorrt", "tensorrt_rtx"
 LIBRARIES = (FULL, RTX)
 TITLES = {FULL: "TensorRT", RTX: "TensorRT-RTX"}
-_INSTALL = (
-    "pip install 'shortcut-vision[tensorrt]' where there is a GPU, or 'shortcut-vision[tensorrt-rtx]', which builds "
-    "without one"
-)
+INSTALL = f"{install('tensorrt')} where there is a GPU, or {install('tensorrt-rtx')}, which builds without one"
 
 
 def import_trt(library: str | None = None) -> ModuleType:
@@ -36,4 +34,4 @@ def import_trt(library: str | None = None) -> ModuleType:
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{TITLES[name]} is installed but cannot be loaded ({reason}); reinstall it") from error
     names = " or ".join(TITLES[name] for name in wanted)
-    raise InputError(f"needs {names}, which is not installed: {_INSTALL}")
+    raise InputError(f"needs {names}, which is not installed: {INSTALL}")

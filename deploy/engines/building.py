@@ -27,6 +27,8 @@ from deploy.engines.plan_metadata import EngineRecord, Gpu, sha256_of, sidecar_o
 from deploy.engines.profiles import Profile, profiles_for
 
 logger = logging.getLogger("shortcut")
+_RTX_TIMINGS = b"ptrt"
+"""How TensorRT-RTX's timings begin."""
 
 
 def build_plan(
@@ -114,7 +116,7 @@ def _build(
         profiles = profiles_for(inputs, metadata, options.profile_scales, options.max_batch, options.usual_batch)
     config = _configure(trt, builder, options, log)
     _add_profiles(builder, config, inputs, profiles, log)
-    cache = _timing_cache(config, options.timing_cache)
+    cache = _timing_cache(trt, config, options.timing_cache)
     logger.info(
         "%s %s builds %d profiles (%s); this takes minutes",
         TITLES[trt.__name__], trt.__version__, len(profiles), ", ".join(wanted.name for wanted in profiles),
@@ -185,14 +187,16 @@ def _add_profiles(
             raise InputError(f"profile {wanted.name}: refused: {said(log.errors)}")
 
 
-def _timing_cache(config: Any, file: str | None) -> Any:
+def _timing_cache(trt: Any, config: Any, file: str | None) -> Any:
     """The kernels' timings of former builds, handed to this one; None if no file shall keep them."""
     if file is None:
         return None
     path = Path(file)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # TensorRT-RTX takes the calls and keeps no timings
-        cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
+        timings = path.read_bytes() if path.is_file() else b""
+        strange = bool(timings) and trt.__name__ == RTX and not timings.startswith(_RTX_TIMINGS)  # which takes anything
+        cache = None if strange else config.create_timing_cache(timings)
         if cache is None or not config.set_timing_cache(cache, False):
             raise InputError(f"--timing-cache {path}: of another version or GPU, or damaged; delete it or name another")
     return cache

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backbones.errors import InputError
+from backbones.extras import install
 from deploy.engines.plan_metadata import Gpu
 
 
@@ -196,7 +197,7 @@ def _runtime() -> Any:
         return import_module("cuda.bindings.runtime")
     except (ImportError, OSError, RuntimeError) as error:
         raise InputError(
-            "running a .plan needs cuda-python: pip install 'shortcut-vision[tensorrt]' or '[tensorrt-rtx]'"
+            f"running a .plan needs cuda-python: {install('tensorrt')}, or '.[tensorrt-rtx]' for TensorRT-RTX"
         ) from error
 
 

@@ -27,13 +27,24 @@ def read_onnx_metadata(path: Path) -> ModelMetadata:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
-        with path.open("rb") as stream:
-            found = dict(_pair(stream, length) for length in _fields(stream, path.stat().st_size, _PROPERTIES))
-        return read_exported(found.get(KEY), path)
+        return read_exported(_text_of(path), path)
     except InputError:
         raise
     except (ValueError, EOFError) as error:
         raise InputError(f"{path}: not an ONNX file, or cut short ({error})") from error
+
+
+def is_exported(path: Path) -> bool:
+    """Whether ``deploy/export.py``, of whatever version, wrote the file."""
+    try:
+        return _text_of(path) is not None
+    except (OSError, ValueError, EOFError):
+        return False
+
+
+def _text_of(path: Path) -> str | None:
+    with path.open("rb") as stream:
+        return dict(_pair(stream, length) for length in _fields(stream, path.stat().st_size, _PROPERTIES)).get(KEY)
 
 
 def _pair(stream: BinaryIO, length: int) -> tuple[str, str]:

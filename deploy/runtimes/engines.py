@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
 from backbones.errors import InputError
-from deploy.engine_names import ENGINES, HINTS, SUFFIXES
+from backbones.extras import explained, missing
+from deploy.engine_names import ENGINES, HINTS, SUFFIXES, TABLE
 from deploy.runtimes.session import Session
 
 
@@ -27,9 +29,10 @@ def choose_engine(path: Path, wanted: str | None = None) -> str:
         raise InputError(f"{path}: {wanted} does not run it; {' or '.join(fitting)} does")
     if wanted is not None:
         return wanted
-    installed = [engine for engine in fitting if engine == "tensorrt" or find_spec(engine)]
+    needed = {engine: TABLE[engine].packages for engine in fitting}
+    installed = [engine for engine, packages in needed.items() if not packages or any(map(find_spec, packages))]
     if not installed:
-        raise InputError(f"{path}: no engine for it is installed; pip install {' or '.join(fitting)}")
+        raise missing(fitting[0], f"{path}: running it")
     return installed[0]
 
 
@@ -41,17 +44,11 @@ def open_session(path: Path, engine: str, threads: int | None = None, hint: str 
     """
     if hint not in HINTS:
         raise InputError(f"no hint {hint!r}; there are {', '.join(HINTS)}")
+    row = TABLE[engine]
+    module, _, name = row.session.partition(":")
+    given = {"threads": threads, "hint": hint}
     try:
-        if engine == "openvino":
-            from deploy.runtimes.openvino_runtime import OpenVinoSession
-
-            return OpenVinoSession(path, threads, hint)
-        if engine == "onnxruntime":
-            from deploy.runtimes.onnx_runtime import OnnxSession
-
-            return OnnxSession(path, threads)
-        from deploy.runtimes.tensorrt_runtime import TensorRTSession
-
-        return TensorRTSession(path)
+        session: Session = getattr(import_module(module), name)(path, **{key: given[key] for key in row.takes})
     except ModuleNotFoundError as error:
-        raise InputError(f"{path}: {engine} is not installed ({error.name} is missing)") from error
+        raise explained(error) or error from None
+    return session

@@ -12,6 +12,7 @@ import logging
 import os
 import shlex
 import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from tritonclient.grpc import model_config_pb2 as protobuf
 from backbones.errors import InputError
 from backbones.metadata import ModelMetadata
 from backbones.running.atomic_write import PARTIAL
+from backbones.running.outputs import Outputs
 from backbones.running.progress import start_logging
 from deploy.engines.building import check_flavour
 from deploy.engines.plan_metadata import sidecar_of
@@ -109,19 +111,18 @@ def write_repository(sources: list[ModelSource], target: Path, settings: Serving
     Raises:
         InputError: a model cannot be served, or the folder holds something else.
     """
+    Outputs().folder("--output", target)
     if target.exists() and any(target.iterdir()):
         check_repository(target)
-    draft = target.with_name(target.name + PARTIAL)
-    shutil.rmtree(draft, ignore_errors=True)
-    try:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", suffix=PARTIAL, dir=target.parent) as folder:
+        draft = Path(folder) / "new"
         if target.exists():
             shutil.copytree(target, draft, copy_function=_link)
-        draft.mkdir(parents=True, exist_ok=True)
+        draft.mkdir(exist_ok=True)
         for source in sources:
             _write_model(source, draft, settings, version)
         _exchange(draft, target)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _write_model(source: ModelSource, repository: Path, settings: ServingSettings, version: int) -> None:
@@ -177,13 +178,10 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def _exchange(draft: Path, target: Path) -> None:
-    """Put ``draft`` in the place of ``target``; an old one is away only between two renames."""
-    old = target.with_name(target.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
+    """Put ``draft`` in the place of ``target``, and that in the draft's folder; it is away only between two renames."""
     if target.exists():
-        target.rename(old)
+        target.rename(draft.with_name("old"))
     draft.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def check_repository(repository: Path) -> dict[str, protobuf.ModelConfig]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backbones.errors import InputError
+from backbones.extras import require
 from backbones.images import Size
 from detection.data.annotations import Annotations
 from detection.detections import Detections
@@ -104,10 +105,9 @@ def _pycocotools(truth: dict[str, Any], results: list[dict[str, Any]], kind: str
 
 
 def _hotcoco(truth: dict[str, Any], results: list[dict[str, Any]], kind: str) -> Any:
-    try:
-        import hotcoco
-    except ImportError as error:
-        raise InputError("--eval-backend hotcoco: not installed; pip install 'shortcut-vision[fast]'") from error
+    require("hotcoco")
+    import hotcoco
+
     with contextlib.redirect_stdout(io.StringIO()):
         ground = hotcoco.COCO(truth)
         return hotcoco.COCOeval(ground, ground.load_res(results), kind)

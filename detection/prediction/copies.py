@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backbones.errors import InputError
 from backbones.images import Picture
 from detection.drawing import draw_detections, save_drawn
 from detection.prediction.sources import Source
+
+
+def copy_name(source: Source, format: str) -> str:
+    """What a file's copy is called, relative to the folder; videos become MP4."""
+    return f"{source.stem}.{'mp4' if source.is_video else format}"
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,7 @@ class Copies:
 
     def path(self, source: Source) -> Path:
         """Where a file's copy goes."""
-        suffix = ".mp4" if source.is_video else f".{self.format}"
-        return self.folder / source.stem.with_name(source.stem.name + suffix)
+        return self.folder / copy_name(source, self.format)
 
     def draw(self, picture: Picture, found: Any) -> Picture:
         """A copy with what was found on it."""
@@ -44,16 +46,3 @@ class Copies:
     def save(self, source: Source, drawn: Picture) -> None:
         """Write a picture's copy."""
         save_drawn(self.path(source), drawn)
-
-    def refuse_overwriting(self, sources: Sequence[Source]) -> None:
-        """Make sure that no copy takes the place of a file that is read.
-
-        Raises:
-            InputError: one would.
-        """
-        read = {os.path.realpath(source.path) for source in sources}
-        for source in sources:
-            if os.path.realpath(self.path(source)) in read:
-                raise InputError(
-                    f"{self.path(source)}: is read, and a drawn copy would replace it; choose another --output"
-                )

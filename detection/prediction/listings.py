@@ -18,10 +18,15 @@ from backbones.images import Size
 from backbones.running.atomic_write import atomic_path, write_text
 from detection.detections import Detections
 from detection.metrics.coco import as_coco_results
+from detection.prediction.copies import copy_name
 from detection.prediction.sources import Source
 from detection.settings import DetectorSettings
 
 LISTINGS = ("json", "coco", "csv", "yolo")
+_FILES = {
+    "json": "detections.json", "coco": "coco_results.json", "images": "coco_images.json", "csv": "detections.csv",
+    "classes": "classes.txt",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,25 @@ class Labelling:
         return cls(settings.classes, ids, image_ids, any(source.is_video for source in sources))
 
 
+def result_names(saved: Sequence[str], format: str, sources: Sequence[Source], own_ids: bool) -> list[str]:
+    """All that is written, relative to the folder.
+
+    Args:
+        saved: ``pictures``, and some of ``LISTINGS``.
+        format: of drawn copies.
+        sources: that are looked at.
+        own_ids: COCO's image ids are given, so that no file says what they mean.
+    """
+    kinds = {"json", "coco", "csv"} & set(saved)
+    kinds |= {"images"} if "coco" in saved and not own_ids else set()
+    kinds |= {"classes"} if "yolo" in saved else set()
+    names = [name for kind, name in _FILES.items() if kind in kinds]
+    for source in sources:
+        names += [copy_name(source, format)] if "pictures" in saved else []
+        names += [f"labels/{source.stem}{'.frames/' if source.is_video else '.txt'}"] if "yolo" in saved else []
+    return names
+
+
 @contextmanager
 def open_listings(kinds: Sequence[str], folder: Path, labelling: Labelling) -> Iterator[list[Listing]]:
     """The listings to add to; complete when the block is left, absent if it fails."""
@@ -88,12 +112,12 @@ def open_listings(kinds: Sequence[str], folder: Path, labelling: Labelling) -> I
 
         listings: list[Listing] = []
         if "json" in kinds:
-            listings.append(_Json(text("detections.json"), labelling))
+            listings.append(_Json(text(_FILES["json"]), labelling))
         if "coco" in kinds:
-            images = text("coco_images.json") if labelling.image_ids is None else None
-            listings.append(_Coco(text("coco_results.json"), images, labelling))
+            images = text(_FILES["images"]) if labelling.image_ids is None else None
+            listings.append(_Coco(text(_FILES["coco"]), images, labelling))
         if "csv" in kinds:
-            listings.append(_Csv(text("detections.csv"), labelling))
+            listings.append(_Csv(text(_FILES["csv"]), labelling))
         if "yolo" in kinds:
             listings.append(_Yolo(folder, labelling))
         yield listings
@@ -210,7 +234,7 @@ class _Yolo:
         )
 
     def finish(self) -> None:
-        write_text(self._folder / "classes.txt", "".join(f"{name}\n" for name in self._classes))
+        write_text(self._folder / _FILES["classes"], "".join(f"{name}\n" for name in self._classes))
 
 
 def read_image_ids(path: Path, sources: Sequence[Source]) -> dict[Source, int]:

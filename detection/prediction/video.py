@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from backbones.errors import InputError
+from backbones.extras import require
 from backbones.images import Picture, Size
 
 MAX_FRAME_PIXELS = 40_000_000
@@ -248,8 +249,7 @@ def _refuse_huge(path: Path, width: int, height: int) -> None:
 
 
 def _av() -> Any:
-    try:
-        import av
-    except ImportError as error:
-        raise InputError("videos need PyAV: pip install 'shortcut-vision[video]'") from error
+    require("av")
+    import av
+
     return av

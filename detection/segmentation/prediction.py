@@ -9,15 +9,28 @@ from pathlib import Path
 from typing import TextIO
 
 from backbones.images import Picture, resize, resize_nearest
+from detection.prediction.copies import copy_name
 from detection.prediction.listings import JsonItems, Listing, View, growing_text
+from detection.prediction.sources import Source
 from detection.segmentation.drawing import draw_labels, save_labels
 from detection.segmentation.maps import SegmentationMap
+
+LISTING = "segmentation.json"
 
 
 def draw_map(picture: Picture, found: SegmentationMap, classes: Sequence[str], enlarge: int = 1) -> Picture:
     """A copy of the picture, so many times larger, with its pixels in their classes' colours."""
     size = (picture.shape[0] * enlarge, picture.shape[1] * enlarge)
     return draw_labels(resize(picture, size), resize_nearest(found.labels, size), classes)
+
+
+def result_names(saved: Sequence[str], format: str, sources: Sequence[Source]) -> list[str]:
+    """All that is written, relative to the folder; with a slash at the end what is a folder as a whole."""
+    names = [LISTING] if "json" in saved else []
+    for source in sources:
+        names += [copy_name(source, format)] if "pictures" in saved else []
+        names += [f"labels/{source.stem}{'.frames/' if source.is_video else '.png'}"] if "labels" in saved else []
+    return names
 
 
 @contextmanager
@@ -27,7 +40,7 @@ def open_pixel_listings(kinds: Sequence[str], folder: Path, classes: Sequence[st
     if "json" not in kinds:
         yield [*labels]
         return
-    with growing_text(folder / "segmentation.json") as stream:
+    with growing_text(folder / LISTING) as stream:
         shares = _Shares(stream, classes, bool(labels))
         yield [*labels, shares]
         shares.finish()

@@ -26,8 +26,9 @@ def write_report(
     data: SegmentationData,
     records: Sequence[Mapping[str, Any]] = (),
     facts: Mapping[str, Any] | None = None,
+    plots: bool = True,
 ) -> None:
-    """Write the report, and its plots as PNG in the folder ``plots`` beside it.
+    """Write the report.
 
     Args:
         path: ``report.html``.
@@ -37,24 +38,24 @@ def write_report(
         data: the evaluated split.
         records: of ``metrics.jsonl``, for curves over iterations.
         facts: how the model was made.
+        plots: also as PNG, in the folder ``plots`` beside the report, as run folders have them.
     """
-    plots = path.parent / "plots"
-    report = Report(title)
+    report = Report(title, path.parent / "plots" if plots else None)
     report.heading(f"Marks on {data.images.name}, {len(data)} images")
     report.facts(marks.metrics)
     report.heading("Classes")
     with report.row():
-        report.plot(_class_bars(marks.per_class), "Intersection over union", plots / "classes.png")
-        report.plot(_confusions(marks), "What becomes of the pixels of each class", plots / "confusion.png")
+        report.plot(_class_bars(marks.per_class), "Intersection over union", "classes.png")
+        report.plot(_confusions(marks), "What becomes of the pixels of each class", "confusion.png")
     if records:
         report.heading("Training")
         with report.row():
             logged = dict.fromkeys(name for record in records for name in record)
             losses = [name for name in logged if name not in ("step", "time", "learning_rate", *marks.metrics)]
-            report.plot(plot_records(records, losses, "losses"), "Means between log lines", plots / "losses.png")
+            report.plot(plot_records(records, losses, "losses"), "Means between log lines", "losses.png")
             curves = plot_records(records, list(marks.metrics), "marks")
-            report.plot(curves, "On the validation split", plots / "marks.png")
-            report.plot(plot_records(records, ["learning_rate"], "learning rate"), "", plots / "learning_rate.png")
+            report.plot(curves, "On the validation split", "marks.png")
+            report.plot(plot_records(records, ["learning_rate"], "learning rate"), "", "learning_rate.png")
     order = np.argsort(marks.image_accuracy, kind="stable").tolist()
     for heading, chosen in (("Worst pictures", order[:SHOWN]), ("Best pictures", order[::-1][:SHOWN])):
         report.heading(heading)

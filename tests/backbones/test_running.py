@@ -24,6 +24,7 @@ from backbones.running.interrupts import noticing_interrupts
 from backbones.running.keyed_random import fold, generator, uniform
 from backbones.running.learning_rate import Schedule
 from backbones.running.meter import Meter
+from backbones.running.outputs import Outputs
 from backbones.running.precision import autocast, choose_device, cpu_has_instructions, gradient_scaler
 from backbones.running.progress import Progress, logger, progress, start_logging
 from backbones.running.report import Report, new_figure, plot_records
@@ -49,8 +50,25 @@ def test_run_folders_are_never_overwritten(tmp_path: Path) -> None:
     assert "versions" in json.loads((run.path / "env.json").read_text())
     with pytest.raises(InputError, match="holds a run"):
         RunFolder.create(tmp_path / "run", {})
+    with pytest.raises(InputError, match="holds a run"):
+        RunFolder.create(tmp_path / "run", {}, Outputs(overwrite=True))
     with pytest.raises(InputError, match="no run to resume"):
         RunFolder.reopen(tmp_path)
+
+
+def test_a_run_starts_in_a_new_or_empty_folder_only(tmp_path: Path) -> None:
+    (tmp_path / ".hidden").touch()
+    RunFolder.create(tmp_path, {}).path.joinpath("config.yaml").unlink()
+    with pytest.raises(InputError, match=r"--output .*: holds env.json, and is no run; choose a new"):
+        RunFolder.create(tmp_path, {})
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(b"trained")
+    with pytest.raises(InputError, match=r"model.safetensors: is read by this command"):
+        RunFolder.create(tmp_path, {}, Outputs([weights], overwrite=True))
+    assert RunFolder.create(tmp_path, {"a": 1}, Outputs(overwrite=True)).read_config() == {"a": 1}
+    with pytest.raises(InputError, match="is a file; name a folder"):
+        RunFolder.create(weights, {})
+    assert weights.read_bytes() == b"trained"
 
 
 def test_a_run_of_another_command_is_not_resumed(tmp_path: Path) -> None:
@@ -282,12 +300,12 @@ def test_the_environment_names_the_card_and_its_memory(monkeypatch: pytest.Monke
 
 
 def test_reports_are_one_file_without_addresses(tmp_path: Path) -> None:
-    report = Report("A <title>")
+    report = Report("A <title>", tmp_path / "plots")
     report.heading("Numbers")
     report.paragraph("1 < 2")
     report.facts({"AP": 0.51234, "images": 3})
     records = [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0, "AP": 0.5}]
-    report.plot(plot_records(records, ["loss", "AP", "absent"], "curves"), "Curves", tmp_path / "plots" / "c.png")
+    report.plot(plot_records(records, ["loss", "AP", "absent"], "curves"), "Curves", "c.png")
     report.pictures([(np.zeros((4, 4, 3), np.uint8), 'a "picture"')], 100)
     report.write(tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text()

@@ -53,7 +53,7 @@ def test_pictures_are_drawn_and_listed(
     assert "broken.jpg: not a JPEG" in captured.err
     assert captured.err.endswith("1 of the inputs could not be read, or only in part; the others are done\n")
     names = {str(path.relative_to(out)) for path in out.rglob("*.*")}
-    assert names == {"a.png", "sub/a.png", "grey.png", "detections.json"}
+    assert names == {"a.png", "sub/a.png", "grey.png", "detections.json", ".outputs.json"}
     assert Image.open(out / "a.png").size == (180, 120)
     listing = json.loads((out / "detections.json").read_text())
     assert listing["classes"] == ["cat", "dog", "ox"]
@@ -70,7 +70,8 @@ def test_options_choose_what_is_found_and_saved(
     arguments = ("--output", out, "--save", "csv,pictures", "--format", "jpg", "--classes", "cat", "--quiet")
     assert call(model, f"{pictures}/**/*.png", *arguments, "--threshold", "0.2", "--max-detections", "40") == 0
     assert capsys.readouterr().out == ""
-    assert {str(path.relative_to(out)) for path in out.rglob("*.*")} == {"grey.jpg", "sub/a.jpg", "detections.csv"}
+    written = {str(path.relative_to(out)) for path in out.rglob("*.*")}
+    assert written == {"grey.jpg", "sub/a.jpg", "detections.csv", ".outputs.json"}
     rows = [line.split(",") for line in (out / "detections.csv").read_text().splitlines()[1:]]
     assert {row[1] for row in rows} == {"cat"}
     assert 0.2 <= min(float(row[2]) for row in rows) < 0.9
@@ -100,13 +101,30 @@ def test_when_nothing_can_be_read_nothing_is_written(
     assert not list(out.glob("*"))
 
 
+def test_what_others_wrote_stays_and_what_this_command_wrote_is_replaced(
+    model: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Labels by hand lie where YOLO's would go; then a second run over the results of a first."""
+    labels, arguments = tmp_path / "set/labels/a.txt", ("--quiet", "--save", "yolo,pictures", "--output")
+    labels.parent.mkdir(parents=True)
+    labels.write_text("by hand")
+    assert call(model, pictures / "a.jpg", *arguments, tmp_path / "set") == 1
+    assert "a.txt: exists, and this command did not write it; choose another --output" in capsys.readouterr().err
+    assert labels.read_text() == "by hand"
+    assert {path.name for path in (tmp_path / "set").rglob("*")} == {"labels", "a.txt"}
+    for _ in range(2):
+        assert call(model, pictures / "a.jpg", *arguments, tmp_path / "out") == 0
+    assert call(model, pictures / "a.jpg", *arguments, tmp_path / "set", "--overwrite") == 0
+    assert labels.read_text() != "by hand"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ((), "nothing to detect in"),
         (("IN", "--classes", "dgo"), "--classes: the model knows no 'dgo' (did you mean 'dog'?)"),
         (("IN", "--threshold", "2"), "threshold 2.0: scores lie between 0 and 1"),
-        (("IN/a.jpg", "--output", "IN", "--format", "jpg"), "a drawn copy would replace it"),
+        (("IN/a.jpg", "--output", "IN", "--format", "jpg"), "IN/a.jpg: is read by this command; choose another"),
         (("IN", "--save", "coco", "--coco-images", "absent.json"), "--coco-images absent.json: No such file"),
         (("IN", "--output", "IN/a.jpg"), "--output IN/a.jpg: is a file"),
     ],

@@ -16,12 +16,13 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
 from backbones.errors import InputError
+from backbones.running.outputs import Outputs
 from detection import framing
 from detection.detections import Detections
 from detection.framing import FoundArrays, Framed, batches_of_equal_size, predict_pictures
 from detection.metrics.thresholds import thresholds_by_class, warn_of_limit
 from detection.prediction.copies import Copies
-from detection.prediction.listings import LISTINGS, Labelling, Listing, open_listings, read_image_ids
+from detection.prediction.listings import LISTINGS, Labelling, Listing, open_listings, read_image_ids, result_names
 from detection.prediction.running import Outcome, Prediction, Settings
 from detection.prediction.sources import Source, find_sources
 from detection.settings import DetectorSettings, InputSettings
@@ -194,9 +195,22 @@ def test_thresholds_of_the_model_hold_unless_one_is_given(caplog: pytest.LogCapt
 def test_copies_never_replace_what_is_read(tmp_path: Path) -> None:
     write_pictures(tmp_path, {"a.png": 200, "b.bmp": 100})
     sources, _ = find_sources([str(tmp_path / "a.png"), str(tmp_path / "b.bmp")], None, tmp_path)
-    with pytest.raises(InputError, match="a drawn copy would replace it"):
-        Copies(tmp_path, SETTINGS.classes).refuse_overwriting(sources)
-    Copies(tmp_path, SETTINGS.classes, "jpg").refuse_overwriting(sources)
+    outputs = Outputs([source.path for source in sources], overwrite=True)
+    with pytest.raises(InputError, match=r"a.png: is read by this command; choose another --output"):
+        outputs.folder("--output", tmp_path, result_names(("pictures",), "png", sources, False))
+    outputs.folder("--output", tmp_path, result_names(("pictures",), "jpg", sources, False))
+
+
+def test_all_that_is_written_is_known_before(tmp_path: Path) -> None:
+    write_pictures(tmp_path, {"a.png": 200})
+    (tmp_path / "film.mp4").touch()
+    sources, _ = find_sources([str(tmp_path / "a.png"), str(tmp_path / "film.mp4")], None, tmp_path / "out")
+    kinds = ("pictures", "json", "coco", "csv", "yolo")
+    assert set(result_names(kinds, "jpg", sources, own_ids=False)) == {
+        "a.jpg", "film.mp4", "detections.json", "coco_results.json", "coco_images.json", "detections.csv",
+        "classes.txt", "labels/a.txt", "labels/film.frames/",
+    }  # fmt: skip
+    assert result_names(("coco",), "png", sources, own_ids=True) == ["coco_results.json"]
 
 
 def test_an_interrupted_run_lists_what_it_has_done(tmp_path: Path) -> None:

@@ -101,8 +101,15 @@ def test_the_check_lists_faults(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 def test_scenes_are_written_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert write_digits.main(["--output", str(tmp_path / "d"), "--limit", "2"]) == 0
-    assert {path.name for path in (tmp_path / "d").iterdir()} == {"coco", "voc", "yolo"}
+    assert {path.name for path in (tmp_path / "d").iterdir()} == {"coco", "voc", "yolo", ".outputs.json"}
     assert len(list((tmp_path / "d/coco/test").iterdir())) == 2
+    own = tmp_path / "data/coco/annotations/instances_train.json"
+    own.parent.mkdir(parents=True)
+    own.write_text("mine")
+    assert write_digits.main(["--output", str(tmp_path / "data"), "--limit", "2"]) == 1
+    assert "data/coco: exists, and this command did not write it" in capsys.readouterr().err
+    assert own.read_text() == "mine"
+    assert not (tmp_path / "data/voc").exists()
 
 
 def test_complexity_prints_table_1(capsys: pytest.CaptureFixture[str]) -> None:
