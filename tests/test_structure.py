@@ -73,6 +73,12 @@ def test_nothing_names_a_machine_or_a_registry() -> None:
             assert found is None, f"{name}: {found.group(0)}"
 
 
+def test_only_the_table_of_heads_tells_them_apart_by_name() -> None:
+    named = re.compile(r'head"?\]? (==|!=|in) [("\']|[("\'](fpn|c4|vgg|fcn)["\'] (==|!=|in) ')
+    compared = {path.name for path in SOURCES if "detection" in path.parts and named.search(path.read_text())}
+    assert not compared - {"head_table.py"}
+
+
 def test_the_lowest_versions_are_those_that_make_minimum_installs() -> None:
     """``make minimum`` then tests what pyproject.toml promises, and every bound of what it tests is a number."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from backbones.classifier import Classifier
 from backbones.data.order import EndlessOrder
@@ -27,9 +26,9 @@ from backbones.pretraining.steps.streamed import StreamedSteps, SyntheticSteps, 
 from backbones.pretraining.streams import TrainingStream
 from backbones.report import write_report
 from backbones.running import distributed
-from backbones.running.command_line import as_plain_values
 from backbones.running.learning_rate import Observed, Schedule
 from backbones.running.run_folder import RunFolder
+from backbones.running.run_options import Resolved, as_facts
 from backbones.running.training_state import TrainingState
 from backbones.running.workers import choose_workers
 from backbones.weights import save_weights
@@ -71,10 +70,8 @@ class PretrainingJob:
         folder: of the run.
     """
 
-    def __init__(
-        self, options: TrainingOptions, state: TrainingState, on_device: DataOnDevice, folder: RunFolder
-    ) -> None:
-        assert isinstance(state.model, Classifier) and options.batch_size is not None
+    def __init__(self, options: Resolved, state: TrainingState, on_device: DataOnDevice, folder: RunFolder) -> None:
+        assert isinstance(state.model, Classifier)
         self.options, self.state, self.data, self.folder = options, state, on_device, folder
         self.device, self.batch_size = on_device.device, options.batch_size
         self.model = state.model
@@ -97,7 +94,6 @@ class PretrainingJob:
         return self.steps.on_device() if isinstance(self.steps, GraphSteps) else nullcontext()
 
     def batches(self) -> Iterable[Any]:
-        assert self.options.iterations is not None
         return self.steps.batches(self.state.step, self.options.iterations)
 
     def learning_rate(self) -> float:
@@ -146,10 +142,9 @@ class PretrainingJob:
             recipe=options.recipe, metrics=rates.as_metrics(),
         )  # fmt: skip
         self.folder.write_metrics(metrics)
-        facts = {name: value for name, value in as_plain_values(options).items() if value not in (None, "", False, [])}
         if len(scores) == len(self.data.datasets.val.labels):
             title = f"{options.arch} on {options.dataset}"
-            write_report(self.folder.report, title, records, facts, scores.numpy(), self.data.datasets.val)
+            write_report(self.folder.report, title, records, as_facts(options), scores.numpy(), self.data.datasets.val)
         logger.info("%s %s: top-1 error %.2f %%; weights: %s", options.dataset, options.val_split, rates.top1,
                     self.folder.weights)  # fmt: skip
 
@@ -223,9 +218,8 @@ def choose_engine(options: TrainingOptions, device: torch.device) -> str:
     return "graph" if device.type == "cuda" and not reason else "eager"
 
 
-def make_schedule(options: TrainingOptions) -> Schedule:
+def make_schedule(options: Resolved) -> Schedule:
     """The learning rate of resolved options, as a function of images seen and of the run's own errors."""
-    assert options.learning_rate is not None and options.iterations is not None and options.batch_size is not None
     recipe = find_recipe(options.recipe, options.arch)
     images = options.iterations * options.batch_size
     return Schedule(
@@ -234,7 +228,7 @@ def make_schedule(options: TrainingOptions) -> Schedule:
         images,
         milestones=options.milestones or (),
         warmup_images=min(recipe.warmup_images, images // 4),
-        shape=options.schedule or recipe.shape,  # type: ignore[arg-type]
+        shape=options.schedule,
         error_warmup=recipe.error_warmup,
     )
 
@@ -243,6 +237,4 @@ def _wrap(model: Classifier, options: TrainingOptions, device: torch.device) -> 
     network: nn.Module = model.network
     if options.compile:
         network.compile()
-    if distributed.world_size() > 1:
-        return DistributedDataParallel(network, [device.index] if device.type == "cuda" else None)
-    return network
+    return distributed.in_parallel(network, device)

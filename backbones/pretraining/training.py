@@ -26,6 +26,7 @@ from backbones.running.precision import choose_device, gradient_scaler, warn_of_
 from backbones.running.progress import start_logging
 from backbones.running.resuming import open_run, options_of_run, run_outputs
 from backbones.running.run_folder import RunFolder
+from backbones.running.run_options import Resolved
 from backbones.running.training_loop import Pace, run_jobs
 from backbones.running.training_state import TrainingState
 from backbones.weights import load_weights, read_weights
@@ -69,7 +70,7 @@ def train(options: TrainingOptions) -> Path:
         for job in jobs:
             job.restore()
         _announce(first, datasets, place, len(jobs))
-        run_jobs(jobs, _pace(first), resume=f"python backbones/train.py --resume {place}", quiet=first.quiet,
+        run_jobs(jobs, Pace.of(first), resume=f"python backbones/train.py --resume {place}", quiet=first.quiet,
                  tensorboard=first.tensorboard)  # fmt: skip
         for job in jobs:
             job.finish()
@@ -83,8 +84,7 @@ def _runs_of(options: TrainingOptions) -> tuple[Path, list[TrainingOptions]]:
         place = Path(options.resume)
         folders = sorted(path.parent for path in place.glob("seed*/config.yaml")) or [place]
         return place, [options_of_run(options, folder) for folder in folders]
-    resolved = resolve(options)
-    assert resolved.output is not None
+    resolved: Resolved = resolve(options)
     place = Path(resolved.output)
     if options.seeds is None:
         return place, [resolved]
@@ -93,13 +93,10 @@ def _runs_of(options: TrainingOptions) -> tuple[Path, list[TrainingOptions]]:
     return place, runs
 
 
-def _prepare(options: TrainingOptions, datasets: Datasets, device: torch.device) -> TrainingState:
+def _prepare(options: Resolved, datasets: Datasets, device: torch.device) -> TrainingState:
     """Model and optimizer before the first step."""
     recipe = find_recipe(options.recipe, options.arch)
-    assert options.batch_size is not None
-    if options.batch_size % distributed.world_size():
-        processes = distributed.world_size()
-        raise InputError(f"--batch-size {options.batch_size} cannot be divided among {processes} processes")
+    distributed.require_shares(options.batch_size)
     if datasets.in_memory and not options.synthetic:
         choose_engine(options, device)  # refuses before anything is written
     elif options.engine == "graph":
@@ -139,14 +136,7 @@ def _zero_last_gammas(network: nn.Module) -> None:
             nn.init.zeros_(block.bn2.weight)
 
 
-def _pace(options: TrainingOptions) -> Pace:
-    assert options.iterations is not None and options.batch_size is not None
-    return Pace(
-        options.iterations, options.batch_size, options.log_every, options.evaluate_every, options.checkpoint_every
-    )
-
-
-def _announce(options: TrainingOptions, datasets: Datasets, place: Path, runs: int) -> None:
+def _announce(options: Resolved, datasets: Datasets, place: Path, runs: int) -> None:
     logger.info("run folder: %s%s", place, f" ({runs} seeds)" if runs > 1 else "")
     size = (
         f"of {datasets.train.images.shape[1]} x {datasets.train.images.shape[2]}" if datasets.in_memory else "in files"
@@ -157,5 +147,5 @@ def _announce(options: TrainingOptions, datasets: Datasets, place: Path, runs: i
     recipe = f"section {section}" if options.recipe == "paper" else options.recipe
     logger.info(
         "recipe: %s; learning rate %.4g for batches of %s; %s iterations", recipe,
-        make_schedule(options).scaled_peak(options.batch_size or 0), options.batch_size, options.iterations,
+        make_schedule(options).scaled_peak(options.batch_size), options.batch_size, options.iterations,
     )  # fmt: skip

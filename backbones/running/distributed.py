@@ -12,7 +12,10 @@ from typing import Any
 
 import torch
 import torch.distributed as processes
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from backbones.errors import InputError
 
 
 @contextmanager
@@ -46,6 +49,32 @@ def local_rank() -> int:
 def is_main() -> bool:
     """Whether this process writes files and prints."""
     return rank() == 0
+
+
+def require_shares(batch_size: int, parts: int = 1) -> None:
+    """Refuse a batch that cannot be divided among the processes, each of which computes its share in ``parts``.
+
+    Raises:
+        InputError: so it is.
+    """
+    if batch_size % (world_size() * parts):
+        among = f"{world_size()} processes" + (f" of {parts} parts each" if parts > 1 else "")
+        raise InputError(f"--batch-size {batch_size} cannot be divided among {among}")
+
+
+def in_parallel(module: nn.Module, device: torch.device, statistics: bool = False) -> nn.Module:
+    """A module that exchanges its gradients with those of the other processes; itself where there are none.
+
+    Args:
+        module: on the device.
+        device: this process's.
+        statistics: batch normalization sees the global batch, on GPUs.
+    """
+    if world_size() == 1:
+        return module
+    if statistics and device.type == "cuda":
+        module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    return DistributedDataParallel(module, [device.index] if device.type == "cuda" else None)
 
 
 def mean_over_processes(value: Tensor) -> Tensor:

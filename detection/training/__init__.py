@@ -1,1 +1,1 @@
-"""Training of detectors: options, recipes, data, the job that the training loop runs, and what it leaves behind."""
+"""Training of detectors and segmenters: options, recipes, tasks, the job that the training loop runs, and the run."""

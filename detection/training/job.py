@@ -52,7 +52,7 @@ class TrainingJob:
         self.task: Any = task_of(options)
         self.model: Any = state.model
         self.schedule = make_schedule(options)
-        self.losses_of = _wrap(self.task, self.model, device)
+        self.losses_of = distributed.in_parallel(_losses_of(self.task, self.model), device, statistics=True)
         self.watch = FiniteWatch(self.task.pictures(data).annotations.names, device)
 
     def on_device(self) -> AbstractContextManager[None]:
@@ -129,6 +129,10 @@ class TrainingJob:
             self.task.save(self.model, self.folder.weights, recipe=self.options.recipe, metrics=metrics)
 
 
+def _losses_of(task: Any, model: Any) -> nn.Module:
+    return task.compiled(model) if task.options.compile else Losses(model)
+
+
 def make_schedule(options: Resolved) -> Schedule:
     """The learning rate as a function of images seen."""
     return Schedule(
@@ -147,10 +151,8 @@ def make_loader(task: Task, data: Any, step: int, device: torch.device) -> Itera
     Raises:
         InputError: the batch cannot be divided among processes and parts.
     """
-    options, processes = task.options, distributed.world_size()
-    if options.batch_size % (processes * options.accumulate):
-        among = f"{processes} processes" + (f" of {options.accumulate} parts each" if options.accumulate > 1 else "")
-        raise InputError(f"--batch-size {options.batch_size} cannot be divided among {among}")
+    options = task.options
+    distributed.require_shares(options.batch_size, options.accumulate)
     workers = choose_workers(options.workers, device, task.most_workers)
     return DataLoader(
         task.batches(data),
@@ -225,14 +227,6 @@ def note_marks(state: TrainingState, metrics: Mapping[str, float], metric: str) 
         return True
     state.notes = {**notes, "waited": notes["waited"] + 1}
     return False
-
-
-def _wrap(task: Task, model: Any, device: torch.device) -> nn.Module:
-    losses_of: nn.Module = task.compiled(model) if task.options.compile else Losses(model)
-    if distributed.world_size() > 1:
-        losses_of = nn.SyncBatchNorm.convert_sync_batchnorm(losses_of) if device.type == "cuda" else losses_of
-        losses_of = DistributedDataParallel(losses_of, [device.index] if device.type == "cuda" else None)
-    return losses_of
 
 
 @contextmanager

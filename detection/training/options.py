@@ -26,11 +26,8 @@ from detection.settings import DetectorSettings
 from detection.training.recipes import NAMES, Recipe, Settings, find_recipe
 
 logger = logging.getLogger("shortcut")
-_OF_HEADS = {
-    flag: [head for head, row in HEADS.items() if flag in row.flags]
-    for flag in dict.fromkeys(flag for row in HEADS.values() for flag in row.flags)
-}
-"""Flags that only some heads have, and those heads."""
+_OF_HEADS = tuple(dict.fromkeys(flag for row in HEADS.values() for flag in row.flags))
+"""Flags that only some heads have."""
 _FIELDS = {
     "test_shorter": ("input", "shorter"), "longer": ("input", "longer"), "pool": ("pool", "kind"),
     "anchor_sizes": ("anchors", "sizes"), "region_samples": ("roi_sampling", "count"),
@@ -44,8 +41,12 @@ _OF_SCHEDULES = ("batch_size", "images", "learning_rate", "milestones", "shorter
 """Flags that stand before a field of the recipe."""
 
 
+def _having(flag: str) -> list[str]:
+    return [head for head, row in HEADS.items() if flag in row.flags or flag not in _OF_HEADS]
+
+
 def _for(flag: str, text: str) -> str:
-    return f"{', '.join(_OF_HEADS[flag])}: {text}"
+    return f"{', '.join(_having(flag))}: {text}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,11 +166,11 @@ class TrainingOptions(RunOptions):
 
     @classmethod
     def renewed(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Under ``--head fcn``, ``shorter`` was one number once, for training and testing."""
-        side = values.get("shorter")
+        """For segmenters ``shorter`` was one number once, of training and testing, and ``metric`` was not asked."""
+        side, head = values.get("shorter"), HEADS.get(str(values.get("head")))
         if not isinstance(side, int):
             return values
-        return {"test_shorter": side, "metric": HEADS["fcn"].metrics[0], **values, "shorter": [side]}
+        return {"test_shorter": side, "metric": head and head.metrics[0], **values, "shorter": [side]}
 
 
 def resolve(options: TrainingOptions, initial: Settings | None = None) -> TrainingOptions:
@@ -192,8 +193,8 @@ def resolve(options: TrainingOptions, initial: Settings | None = None) -> Traini
     settings = design(filled, initial)
     newest = (options.dataset, options.val_split) == ("voc0712", None)
     values: dict[str, Any] = {
-        **{flag: getattr(recipe, flag) for flag in _OF_SCHEDULES if _has(recipe.head, flag)},
-        **{flag: _read(settings, flag) for flag in _FIELDS if _has(recipe.head, flag)},
+        **{flag: getattr(recipe, flag) for flag in _OF_SCHEDULES if recipe.head in _having(flag)},
+        **{flag: _read(settings, flag) for flag in _FIELDS if recipe.head in _having(flag)},
         "split": splits[0],
         "val_split": splits[1],
         "metric": "last" if newest else row.metrics[0],
@@ -235,7 +236,7 @@ def recipe_of(options: TrainingOptions) -> Recipe:
 
 def facts_of(options: TrainingOptions) -> dict[str, Any]:
     """What a report lists of a run's options."""
-    return {flag: value for flag, value in as_facts(options).items() if _has(str(options.head), flag)}
+    return {flag: value for flag, value in as_facts(options).items() if options.head in _having(flag)}
 
 
 def _read(settings: Any, flag: str) -> Any:
@@ -274,10 +275,11 @@ def _choose_head(options: TrainingOptions, initial: Settings | None) -> tuple[Tr
     recipe = find_recipe(name, options.head, _is_coco(options.dataset), options.backbone)
     options = replace(options, recipe=name, head=recipe.head, backbone=options.backbone or recipe.backbone)
     check_fit(recipe.head, str(options.backbone))
-    for flag, heads in _OF_HEADS.items():
+    for flag in _OF_HEADS:
+        heads = _having(flag)
         if recipe.head not in heads and getattr(options, flag) != getattr(TrainingOptions, flag):
-            theirs = " and ".join(heads)
-            raise InputError(f"{flag_of(flag)} has no meaning for --head {recipe.head}; only for {theirs}")
+            only = " and ".join(heads)
+            raise InputError(f"{flag_of(flag)} has no meaning for --head {recipe.head}; only for {only}")
     if recipe.crop and len(options.shorter or ()) == 1 and options.test_shorter is None:
         logger.warning(
             "--shorter %d is the side in training, as under every head; under --head %s it once was that of testing "
@@ -328,10 +330,6 @@ def _check(options: Resolved) -> None:
         raise InputError(f"--metric {options.metric} needs --masks")
     if options.patience and (options.val_split == "none" or options.metric == "last"):
         raise InputError("--patience needs a validation split and a metric; leave out --val-split none, --metric last")
-
-
-def _has(head: str, flag: str) -> bool:
-    return head in _OF_HEADS.get(flag, HEADS)
 
 
 def _is_coco(dataset: str) -> bool:

@@ -161,7 +161,7 @@ def _in_our_layout(tensors: dict[str, Tensor], settings: DetectorSettings) -> di
         for layer in ("rpn.objectness", "rpn.deltas"):
             sizes = len(settings.anchors.sizes[0])
             changed[f"{layer}.{kind}"] = ratios_outermost(tensors[f"{layer}.{kind}"], sizes, _RATIOS)
-    if settings.head == "fpn":
+    if "head.fc6.weight" in tensors:
         changed["head.fc6.weight"] = bins_first(tensors["head.fc6.weight"], settings.channels)
     return changed
 

@@ -14,11 +14,14 @@ from torchvision.ops import roi_align, roi_pool
 from backbones import build_backbone
 from backbones.errors import InputError
 from detection.building import build_detector, build_head
+from detection.head_table import HEADS
+from detection.heads.c4 import C4Head
 from detection.heads.vgg import VGGHead
 from detection.operators import EAGER
 from detection.pooling import SingleScalePooler
 from detection.roi_pool import pool_regions, with_image_numbers
-from detection.settings import PoolSettings, default_settings
+from detection.settings import DetectorSettings, PoolSettings, default_settings
+from detection.training.options import TrainingOptions, design, resolve
 from tests.detection.builders import random_targets, small_detector
 
 
@@ -132,3 +135,19 @@ def test_poolers_can_pool_for_masks_at_another_size() -> None:
         boxes_and_levels()[1], replace(detector.head.pool, size=14)
     )
     assert pooled.shape == (30, 16, 14, 14)
+
+
+class OneMoreHead(C4Head):
+    """A head that only this file and one row of the table know."""
+
+
+def test_another_head_is_a_row_and_a_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = replace(HEADS["c4"], maker=f"{__name__}:OneMoreHead")
+    monkeypatch.setitem(HEADS, "more", row)
+    options = resolve(TrainingOptions(head="more", pool="pool", region_samples=8))
+    assert (options.head, options.backbone, options.anchor_sizes) == ("more", "resnet20", (16, 32, 64))
+    detector = build_detector(replace(design(options), classes=("a", "b")))
+    assert isinstance(detector.head, OneMoreHead)
+    assert DetectorSettings.from_dict(detector.settings.to_dict()) == detector.settings
+    with pytest.raises(InputError, match="--channels has no meaning for --head more; only for fpn and fcn"):
+        resolve(TrainingOptions(head="more", channels=8))
