@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backbones.convention import InputConvention
-from backbones.errors import InputError
 from backbones.framing import frame_for_classifier
 from backbones.images import Picture, Size, fit_size
-from demo.model.servers import asked, read_address
+from demo.model.servers import asked, check_task, read_address
 from deploy.runtimes.classifier import ClassifierRuntime, probabilities
 
 if TYPE_CHECKING:
@@ -119,8 +118,7 @@ def open_class_finder(source: str, name: str, device: str = "cpu", engine: str |
     address = read_address(source)
     if address is not None:
         client = address.connect()
-        if asked(client.finds_objects):
-            raise InputError(f"{source}: is a detector; give it by --detector")
+        check_task(source, client, "classification")
         return ServedClassifier(name, client)
     from deploy.models import open_classifier
 

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from deploy.serving.connection import Client
 
 _T = TypeVar("_T")
+_KINDS = {
+    "detection": "is a detector; give it by --detector",
+    "classification": "is a classifier; give it by --classifier",
+    "segmentation": "is a segmenter, which this page does not show",
+}
 _PATIENCE = 20.0  # seconds for one picture
 
 
@@ -60,6 +65,16 @@ def read_address(source: str) -> Address | None:
     if not parts.netloc or "/" in model or parts.query or parts.fragment:
         raise InputError(f"{source}: expected {parts.scheme}://HOST:PORT/NAME")
     return Address(f"{parts.scheme}://{parts.netloc}", model or None)
+
+
+def check_task(source: str, client: Client, task: str) -> None:
+    """Whether a served model is of the kind that is wanted.
+
+    Raises:
+        InputError: it is not, or there is no answer; the message says where it belongs.
+    """
+    if (served := asked(client.about).task) != task:
+        raise InputError(f"{source}: {_KINDS[served]}")
 
 
 def asked(question: Callable[[], _T]) -> _T:
