@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Ask a server of deploy/serve.py, or Triton: one line of JSON for each picture.
 
-From Python: ``Client(url).detect([picture, ...])``; ``AsyncClient`` for asyncio.
+From Python: ``Client(url).predict(picture)``, or of several; ``AsyncClient`` for asyncio.
 """
 
 import os

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from backbones.classification import probabilities
 from backbones.convention import InputConvention
-from backbones.errors import InputError
 from backbones.framing import frame_for_classifier
 from backbones.images import Picture, Size, fit_size
-from backbones.protocols.scoring import softmax
-from demo.model.servers import FLAGS, asked, read_address
+from demo.model.servers import FLAGS, asked, check_task, read_address
 from deploy.runtimes.classifier import ClassifierRuntime
 
 if TYPE_CHECKING:
@@ -120,8 +119,7 @@ def open_class_finder(source: str, name: str, device: str = "cpu", engine: str |
     address = read_address(source)
     if address is not None:
         client = address.connect()
-        if asked(client.finds_objects):
-            raise InputError(f"{source}: is a detector; give it by --detector")
+        check_task(source, client, "classification")
         return ServedClassifier(name, client)
     from deploy.models import open_model
 
@@ -153,4 +151,4 @@ def _classified(
 ) -> Classified:
     area = seen_area((picture.shape[0], picture.shape[1]), convention)
     row = None if activation is None else np.asarray(activation[0], np.float32)
-    return Classified(softmax(logits)[0].astype(np.float32), row, area)
+    return Classified(probabilities(logits)[0], row, area)

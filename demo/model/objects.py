@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from backbones.errors import InputError
 from backbones.images import Picture
-from demo.model.servers import FLAGS, asked, read_address
+from demo.model.servers import FLAGS, asked, check_task, read_address
 from detection.detections import Detections
 from detection.metrics.thresholds import thresholds_by_class
 
@@ -57,13 +56,12 @@ class LocalFinder:
 
 
 class ServedFinder:
-    """A detector behind a server's address; it states no thresholds."""
-
-    score_thresholds: tuple[float, ...] = ()
+    """A detector behind a server's address."""
 
     def __init__(self, name: str, client: Client) -> None:
         self.name, self._client = name, client
-        self.classes = asked(client.classes)
+        about = asked(client.about)
+        self.classes, self.score_thresholds = about.classes, about.score_thresholds
 
     def find(self, pictures: Sequence[Picture]) -> list[Detections]:
         return asked(lambda: self._client.detect(pictures))
@@ -78,8 +76,7 @@ def open_finder(source: str, name: str, device: str = "cpu", engine: str | None 
     address = read_address(source)
     if address is not None:
         client = address.connect()
-        if not asked(client.finds_objects):
-            raise InputError(f"{source}: is a classifier; give it by --classifier")
+        check_task(source, client, "detection")
         return ServedFinder(name, client)
     from deploy.models import open_model
 

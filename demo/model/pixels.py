@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from backbones.errors import InputError
 from backbones.images import Picture
-from backbones.metadata import CALLED
-from demo.model.servers import FLAGS, asked, read_address
+from demo.model.servers import FLAGS, asked, check_task, read_address
 from detection.segmentation.maps import SegmentationMap
 
 if TYPE_CHECKING:
@@ -71,9 +69,7 @@ def open_pixel_finder(source: str, name: str, device: str = "cpu", engine: str |
     address = read_address(source)
     if address is not None:
         client = address.connect()
-        task = asked(client.about).task
-        if task != "segmentation":
-            raise InputError(f"{source}: serves {CALLED[task]}, not a segmenter; {FLAGS[task]}")
+        check_task(source, client, "segmentation")
         return ServedSegmenter(name, client)
     from deploy.models import open_model
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import time
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,7 @@ from tritonclient.grpc import model_config_pb2 as protobuf
 
 from backbones.errors import InputError
 from deploy.serving.configuration import texts_of
-from deploy.serving.front import Reply
-from deploy.serving.protocol import HEADER_LENGTH, Request, datatype, read_request, tensors_of, write_reply
+from deploy.serving.protocol import HEADER_LENGTH, Reply, datatype, read_request, tensors_of, write_reply
 from deploy.serving.repository_files import check_repository, latest_version
 from deploy.serving.service import READERS, Answer, Service, open_service, whole
 
@@ -37,6 +35,8 @@ _METRICS = {
     "nv_inference_queue_duration_us": "queue_seconds", "nv_inference_compute_infer_duration_us": "compute_seconds",
 }  # fmt: skip
 """Triton's names of what ``Statistics`` counts."""
+_EARLY = 1e-3
+"""Seconds that a timer may come too early."""
 
 
 @dataclass
@@ -55,7 +55,7 @@ class Statistics:
 class _Waiting:
     picture: Any
     found: asyncio.Future[tuple[Any, int]]
-    since: float = field(default_factory=time.monotonic)
+    since: float
 
 
 class Batcher:
@@ -65,19 +65,16 @@ class Batcher:
         look: the graph, on pictures that are padded alike.
         max_batch: pictures in one batch at most.
         delay: seconds that a picture waits for others.
-        workers: batches that run at once.
+        instances: batches that run at once.
     """
 
-    def __init__(
-        self, look: Callable[[Sequence[Any]], Any], max_batch: int, delay: float = 0.0, workers: int = 1
-    ) -> None:
+    def __init__(self, look: Callable[[list[Any]], Any], max_batch: int, delay: float, instances: int) -> None:
         self.look, self.max_batch, self.delay = look, max_batch, delay
         self.statistics = Statistics()
         self._waiting: dict[Hashable, list[_Waiting]] = {}
-        self._arrived = asyncio.Event()
-        self._forming = asyncio.Lock()
-        self._pool = ThreadPoolExecutor(workers)
-        self._tasks = [asyncio.create_task(self._work()) for _ in range(workers)]
+        self._free = instances
+        self._running: set[asyncio.Task[None]] = set()
+        self._pool = ThreadPoolExecutor(instances)
 
     async def infer(self, picture: Any) -> tuple[Any, int]:
         """What the graph finds in the batch of a framed picture, and the picture's place in it.
@@ -85,66 +82,56 @@ class Batcher:
         Raises:
             InputError: the graph takes no such batch.
         """
-        waiting = _Waiting(picture, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(picture, loop.create_future(), loop.time())
         self._waiting.setdefault(picture.padded, []).append(waiting)
-        self._arrived.set()
+        self._start()
+        if self.delay:
+            loop.call_later(self.delay, self._start)
         return await waiting.found
 
     async def close(self) -> None:
-        """Stop. Requests that wait are dropped, so wait for them before."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._pool.shutdown()
+        """Stop. Requests that wait fail, so wait for them before."""
+        await asyncio.to_thread(self._pool.shutdown)
 
-    async def _work(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            async with self._forming:
-                batch = await self._form()
-            begun = time.monotonic()
-            try:
-                found = await loop.run_in_executor(self._pool, self.look, [one.picture for one in batch])
-            except Exception as error:  # whatever the engine raises belongs to these pictures, and to no others
-                failed = error if isinstance(error, InputError) else RuntimeError(f"{type(error).__name__}: {error}")
-                for one in batch:
-                    if not one.found.done():
-                        one.found.set_exception(failed)
-                continue
-            self._count(batch, begun)
-            for row, one in enumerate(batch):
-                if not one.found.done():
-                    one.found.set_result((found, row))
+    def _start(self) -> None:
+        while self._free and (batch := self._next()):
+            self._free -= 1
+            task = asyncio.create_task(self._run(batch))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
 
-    async def _form(self) -> list[_Waiting]:
-        """The full batch, or the one whose first picture has waited long enough."""
-        while True:
-            self._arrived.clear()
-            for padded, group in list(self._waiting.items()):
-                group[:] = [one for one in group if not one.found.done()]  # whoever gave up waits no more
-                if not group:
+    def _next(self) -> list[_Waiting]:
+        """A full batch, or the one whose first picture has waited longest, if that is long enough."""
+        groups = sorted(self._waiting.items(), key=lambda item: (len(item[1]) < self.max_batch, item[1][0].since))
+        for padded, group in groups[:1]:
+            until = group[0].since + self.delay - _EARLY
+            if len(group) >= self.max_batch or until <= asyncio.get_running_loop().time():
+                self._waiting[padded] = group[self.max_batch :]
+                if not self._waiting[padded]:
                     del self._waiting[padded]
-            full = (padded for padded, group in self._waiting.items() if len(group) >= self.max_batch)
-            oldest = min(self._waiting, key=lambda padded: self._waiting[padded][0].since, default=None)
-            chosen = next(full, oldest)
-            if chosen is None:
-                await self._arrived.wait()
-                continue
-            group = self._waiting[chosen]
-            left = group[0].since + self.delay - time.monotonic()
-            if len(group) >= self.max_batch or left <= 0:
-                batch, group[:] = group[: self.max_batch], group[self.max_batch :]
-                return batch
-            try:
-                await asyncio.wait_for(self._arrived.wait(), left)
-            except TimeoutError:
-                continue
+                return group[: self.max_batch]
+        return []
 
-    def _count(self, batch: list[_Waiting], begun: float) -> None:
-        self.statistics.executions += 1
-        self.statistics.inferences += len(batch)
-        self.statistics.queue_seconds += sum(begun - one.since for one in batch)
-        self.statistics.compute_seconds += time.monotonic() - begun
+    async def _run(self, batch: list[_Waiting]) -> None:
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        try:
+            found = await loop.run_in_executor(self._pool, self.look, [one.picture for one in batch])
+        except Exception as error:  # whatever the engine raises belongs to these pictures, and to no others
+            for one in batch:
+                if not one.found.done():
+                    one.found.set_exception(error)
+        else:
+            self.statistics.executions += 1
+            self.statistics.inferences += len(batch)
+            self.statistics.queue_seconds += sum(begun - one.since for one in batch)
+            self.statistics.compute_seconds += loop.time() - begun
+            for row, one in enumerate(batch):
+                if not one.found.done():  # who asked may have gone
+                    one.found.set_result((found, row))
+        self._free += 1
+        self._start()
 
 
 @dataclass(frozen=True)
@@ -222,7 +209,11 @@ class BuiltinEngine:
             return Reply.error(404, f"Request for unknown model: {path!r} is not found")
         if found["verb"] == "infer":
             request = read_request(model.config, body, headers.get(HEADER_LENGTH))
-            return await self._infer(model, request.files, lambda answers: _reply(model, request, answers))
+
+            def reply(answers: list[Answer]) -> Reply:
+                return write_reply(model.config.name, model.version, tensors_of(answers, request.outputs), request)
+
+            return await self._infer(model, request.files, reply)
         if found["verb"] == "ready":
             return Reply(200, b"")
         if found["verb"] == "config":
@@ -292,14 +283,6 @@ async def _explained(what: str, question: Awaitable[Reply]) -> Reply:
     except Exception as error:  # the last line of defence: one request fails, the server stays
         logger.error("%s: %s: %s", what, type(error).__name__, error)
         return Reply.error(500, f"{type(error).__name__}: {error}")
-
-
-def _reply(model: _Model, request: Request, answers: list[Answer]) -> Reply:
-    tensors = tensors_of(answers, request.outputs)
-    data, length = write_reply(model.config.name, model.version, tensors, request)
-    if length is None:
-        return Reply(200, data, {"Content-Type": "application/json"})
-    return Reply(200, data, {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(length)})
 
 
 def _described(model: _Model) -> dict[str, Any]:

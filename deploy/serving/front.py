@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,7 +19,7 @@ from aiohttp import web
 
 from backbones.errors import InputError
 from deploy.serving.configuration import texts_of
-from deploy.serving.protocol import HEADER_LENGTH
+from deploy.serving.protocol import HEADER_LENGTH, Reply
 from deploy.serving.repository_files import check_repository
 from deploy.serving.service import About, as_json, least_scores
 
@@ -30,26 +29,6 @@ _READ_SECONDS = 30.0
 _MODEL = r"/v2/models/[\w.-]+(?:/versions/\d+)?"
 _READABLE = re.compile(rf"/v2|/v2/health/(?:live|ready)|{_MODEL}|{_MODEL}/(?:ready|config|stats)")
 _MANAGEMENT = re.compile(r"/v2/repository/(?:index|models/[\w.-]+/(?:load|unload))")
-
-
-@dataclass(frozen=True)
-class Reply:
-    """An answer by the Open Inference Protocol."""
-
-    status: int
-    body: bytes
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, status: int, value: Any, **headers: str) -> Reply:
-        """An answer in JSON."""
-        return cls(status, json.dumps(value).encode(), {"Content-Type": "application/json", **headers})
-
-    @classmethod
-    def error(cls, status: int, text: str) -> Reply:
-        """A refusal that says why."""
-        headers = {"Retry-After": "1"} if status == 503 else {}
-        return cls.of(status, {"error": text}, **headers)
 
 
 class Engine(Protocol):

@@ -17,8 +17,7 @@ from backbones.running.progress import start_logging
 from deploy.serving.builtin_server import BuiltinEngine
 from deploy.serving.front import Engine, Front, Limits
 from deploy.serving.installation import container_command, find_triton
-from deploy.serving.model_source import read_sources
-from deploy.serving.repository_files import check_repository, settings_of, write_repository
+from deploy.serving.repository_files import check_repository, read_sources, settings_of, write_repository
 from deploy.serving.triton_engine import TritonEngine
 from deploy.serving.triton_process import LOOPBACK, TritonProcess, free_port
 

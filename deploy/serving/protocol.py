@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,26 @@ class Request:
     files: list[bytes]
     outputs: dict[str, bool]
     name: str = ""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer by the Open Inference Protocol."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, status: int, value: Any, **headers: str) -> Reply:
+        """An answer in JSON."""
+        return cls(status, json.dumps(value).encode(), {"Content-Type": "application/json", **headers})
+
+    @classmethod
+    def error(cls, status: int, text: str) -> Reply:
+        """A refusal that says why."""
+        headers = {"Retry-After": "1"} if status == 503 else {}
+        return cls.of(status, {"error": text}, **headers)
 
 
 def tensors_of(answers: Sequence[Answer], wanted: Collection[str]) -> Tensors:
@@ -124,10 +144,8 @@ def read_request(config: protobuf.ModelConfig, body: bytes, header_length: str |
     return Request([row.tobytes() for row in files], _wanted(head, every, config.name), str(head.get("id", "")))
 
 
-def write_reply(
-    model: str, version: str, tensors: Mapping[str, NDArray[Any]], request: Request
-) -> tuple[bytes, int | None]:
-    """An answer as bytes, and how many of them are JSON (None: all)."""
+def write_reply(model: str, version: str, tensors: Mapping[str, NDArray[Any]], request: Request) -> Reply:
+    """A model's answer."""
     head: dict[str, Any] = {"model_name": model, "model_version": version, "outputs": []}
     if request.name:
         head["id"] = request.name
@@ -142,13 +160,16 @@ def write_reply(
         else:
             entry["data"] = array.ravel().tolist()
         head["outputs"].append(entry)
+    if not chunks:
+        return Reply.of(200, head)
     text = json.dumps(head).encode()
-    return b"".join((text, *chunks)), len(text) if chunks else None
+    headers = {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(len(text))}
+    return Reply(200, b"".join((text, *chunks)), headers)
 
 
-def read_reply(body: bytes, header_length: str | None) -> Tensors:
+def read_reply(reply: Reply) -> Tensors:
     """The tensors of an answer to a picture's bare file: all come as bytes."""
-    head, rest = _split(body, header_length)
+    head, rest = _split(reply.body, reply.headers.get(HEADER_LENGTH))
     tensors, place = {}, 0
     for entry in head["outputs"]:
         end = place + entry["parameters"]["binary_data_size"]

@@ -10,11 +10,12 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shlex
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,9 @@ from backbones.running.atomic_write import PARTIAL
 from backbones.running.outputs import Outputs
 from backbones.running.progress import start_logging
 from deploy.engines.building import check_flavour
-from deploy.engines.plan_metadata import sidecar_of
+from deploy.engines.plan_metadata import read_plan, sidecar_of
+from deploy.runtimes import load_runtime
+from deploy.runtimes.engines import choose_engine
 from deploy.serving.configuration import (
     CONFIG,
     PARAMETERS,
@@ -37,7 +40,6 @@ from deploy.serving.configuration import (
     from_text,
     texts_of,
 )
-from deploy.serving.model_source import ModelSource, read_sources
 from deploy.serving.service import ABOUT, MODEL_FILES
 
 if TYPE_CHECKING:
@@ -56,8 +58,72 @@ __all__ = ["TritonPythonModel"]
 _SHA256 = hashlib.sha256(TEXT.encode()).hexdigest()
 _PARAMETERS = {*PARAMETERS, "task", "classes", "score_thresholds"}
 _FILES = {PYTHON, ABOUT, *MODEL_FILES, "model.plan.json"}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _NUMBERS = {"max_batch_size": 1, "instances": 1, "threads": 0, "queue_delay": 0, "max_pixels": 1}
 """Settings that are numbers, and the least that each may be."""
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """One exported model.
+
+    Attributes:
+        name: under which it is served.
+        path: the ``.onnx`` or ``.plan`` file.
+        metadata: what the export wrote.
+    """
+
+    name: str
+    path: Path
+    metadata: ModelMetadata
+
+
+def read_sources(models: tuple[str, ...], names: tuple[str, ...], engine: str | None = None) -> list[ModelSource]:
+    """The models to serve; a run folder stands for the exported file in it.
+
+    Raises:
+        InputError: a file is missing, no exported model or not for the engine; a name is taken twice or cannot be one.
+    """
+    if not models:
+        raise InputError("give --model: exported models (.onnx or .plan)")
+    if names and len(names) != len(models):
+        raise InputError(f"--name: {len(names)} names for {len(models)} models")
+    paths = [_file(Path(model)) for model in models]
+    chosen = names or tuple(map(default_name, paths))
+    for name in chosen:
+        if not _NAME.fullmatch(name):
+            raise InputError(f"--name {name}: letters, digits and _ . - only")
+        if chosen.count(name) > 1:
+            raise InputError(f"two models would be called {name}; tell them apart by --name")
+    return [ModelSource(name, path, _metadata(path, engine)) for name, path in zip(chosen, paths, strict=True)]
+
+
+def default_name(path: Path) -> str:
+    """The file's own name, or its folder's where it is only called ``model``."""
+    name = path.resolve().parent.name if path.stem == "model" else path.stem
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", name) or "model"
+
+
+def _file(path: Path) -> Path:
+    if path.is_dir():
+        if not (path / "model.onnx").is_file():
+            raise InputError(f"{path}: holds no model.onnx; make one with deploy/export.py --model {path}")
+        return path / "model.onnx"
+    if path.suffix not in (".onnx", ".plan"):
+        raise InputError(f"{path}: not an exported model (.onnx, .plan); make one with deploy/export.py --model {path}")
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    return path
+
+
+def _metadata(path: Path, engine: str | None) -> ModelMetadata:
+    if path.suffix == ".onnx":
+        return load_runtime(path, engine=engine).metadata
+    choose_engine(path, engine)
+    _, metadata, record = read_plan(path)  # the plan itself loads only on its own GPU
+    if record.strip_weights:
+        raise InputError(f"{path}: was built without weights, which no server puts back; build it with them")
+    return metadata
 
 
 def write(options: RepositoryOptions) -> Path:
@@ -132,9 +198,9 @@ def _write_model(source: ModelSource, repository: Path, settings: ServingSetting
             raise InputError(f"{source.path}: Triton's own backend runs no TensorRT-RTX engines; --plans python does")
         settings = _within_profiles(source.metadata, settings)
     folder = _write_folder(repository, configure(source.name, source.metadata, settings), version)
-    _write_text(folder / PYTHON, TEXT)
+    (folder / PYTHON).write_text(TEXT, encoding="utf-8")
     if native:
-        _write_text(folder / ABOUT, json.dumps(source.metadata.to_dict(), indent=2) + "\n")
+        (folder / ABOUT).write_text(json.dumps(source.metadata.to_dict(), indent=2) + "\n", encoding="utf-8")
         folder = _write_folder(repository, configure_graph(source.name, source.metadata, settings), version)
     elif (graph := repository / f"{source.name}_graph").is_dir() and _read_config(graph).platform:
         shutil.rmtree(graph)  # the plan that an earlier version asked
@@ -148,7 +214,9 @@ def _write_folder(repository: Path, config: protobuf.ModelConfig, version: int) 
     folder: Path = repository / config.name / str(version)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    _write_text(folder.parent / CONFIG, as_text(config))
+    path = folder.parent / CONFIG
+    path.unlink(missing_ok=True)  # it may be a link to the old repository's file
+    path.write_text(as_text(config), encoding="utf-8")
     return folder
 
 
@@ -170,11 +238,6 @@ def _link(source: str, destination: str) -> None:
         os.link(source, destination)
     except OSError:
         shutil.copyfile(source, destination)
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.unlink(missing_ok=True)  # it may be a link to the old repository's file
-    path.write_text(text, encoding="utf-8")
 
 
 def _exchange(draft: Path, target: Path) -> None:

@@ -11,8 +11,7 @@ import aiohttp
 from yarl import URL
 
 from backbones.errors import InputError
-from deploy.serving.front import Reply
-from deploy.serving.protocol import HEADER_LENGTH, found_in, read_reply
+from deploy.serving.protocol import HEADER_LENGTH, Reply, found_in, read_reply
 from deploy.serving.triton_process import KEY_HEADER, LOOPBACK, TritonProcess
 
 logger = logging.getLogger("shortcut")
@@ -68,7 +67,7 @@ class TritonEngine:
         answer = await self.ask("POST", f"/v2/models/{name}/infer", {HEADER_LENGTH: "0"}, file)
         if answer.status != 200:
             return answer
-        return await asyncio.to_thread(lambda: reply(found_in(read_reply(answer.body, answer.headers[HEADER_LENGTH]))))
+        return await asyncio.to_thread(lambda: reply(found_in(read_reply(answer))))
 
     async def metrics(self) -> str:
         """Triton's own metrics."""

@@ -9,11 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from google.protobuf import text_format
 
 pytest.importorskip("tritonclient", reason="needs the extra serve")
 from backbones.errors import InputError
+from deploy import load_runtime
+from deploy.client import Client
 from deploy.engines.plan_metadata import EngineRecord, sha256_of, sidecar_of
 from deploy.engines.profiles import Profile
 from deploy.repository_options import RepositoryOptions
@@ -109,6 +112,53 @@ def test_gpu_repositories_lack_only_the_backend(tmp_path: Path, detector: Path) 
     foreign = [line for line in failures if "unable to find backend library for backend 'tensorrt'" not in line]
     assert failures
     assert foreign == []
+
+
+GRAPH = """
+import triton_python_backend_utils as triton
+from deploy import load_runtime
+from deploy.serving.backend import _array, _tensor
+
+class TritonPythonModel:
+    def initialize(self, args):
+        self.session = load_runtime(%r).session
+
+    def execute(self, requests):
+        return [self.answer(request) for request in requests]
+
+    def answer(self, request):
+        found = self.session.run({name: _array(request, name) for name in ("images", "sizes")})
+        found["exact"] = found["exact"][:, None]
+        return triton.InferenceResponse([_tensor(name, array) for name, array in found.items()])
+"""
+
+
+@pytest.mark.triton
+def test_a_graph_that_triton_runs_gives_what_the_runtime_gives(tmp_path: Path, detector: Path) -> None:
+    """Python takes the place of the TensorRT backend, which needs a GPU."""
+    need_triton()
+    repository = written(tmp_path, as_plan(detector))
+    config = check_repository(repository)["boxes_graph"]
+    config.platform = config.default_model_filename = ""
+    config.backend = "python"
+    del config.instance_group[:]
+    config.output[3].ClearField("reshape")
+    (repository / "boxes_graph" / "config.pbtxt").write_text(text_format.MessageToString(config))
+    (repository / "boxes_graph" / "1" / PYTHON).write_text(GRAPH % str(detector))
+    installation = find_triton(None)
+    assert installation is not None
+    process = TritonProcess(installation, repository, free_port(), explicit=False)
+    pictures = [np.full((height, 90, 3), 200, np.uint8) for height in (60, 90, 200)]
+    try:
+        process.start()
+        with Client(f"http://127.0.0.1:{process.http_port}", "boxes") as client:
+            served = client.detect(pictures)
+    finally:
+        process.stop()
+    runtime = load_runtime(detector)
+    for (_, wanted), found in zip(sorted(runtime.predict_each(pictures, 1)), served, strict=True):  # type: ignore[union-attr]
+        assert len(found) > 0
+        assert found.to_json(runtime.classes) == wanted.to_json(runtime.classes)
 
 
 def test_versions_and_other_models_stay(tmp_path: Path, detector: Path) -> None:
