@@ -172,7 +172,7 @@ def test_plain_curl(server: RunningServer, models: Path, tmp_path: Path) -> None
     def curl(*arguments: str) -> bytes:
         return subprocess.run(["curl", "-sf", *arguments], cwd=tmp_path, capture_output=True, check=True).stdout
 
-    (local,) = everything(models / "shapes.onnx", PICTURES[:1])
+    local = load_runtime(models / "shapes.onnx").predict(PICTURES[0], threshold=0.2)
     found = json.loads(curl("--data-binary", "@picture.jpg", f"{server.url}/predict/shapes?threshold=0.2"))
     assert found == local.to_json()
     assert (
