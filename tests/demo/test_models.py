@@ -69,7 +69,7 @@ def test_served_models_answer_as_files_do(tmp_path: Path) -> None:
         assert served.classes == local.classes
         found, wanted = served.find([PICTURE])[0], local.find([PICTURE])[0]
         assert found.to_json(served.classes) == wanted.to_json(local.classes)
-        with pytest.raises(InputError, match="is a detector; give it by --detector"):
+        with pytest.raises(InputError, match="a detector, not a classifier; give it by --detector"):
             open_class_finder(f"{server.url}/d", "wrong")
     with pytest.raises(InputError, match="server does not answer"):
         served.find([PICTURE])
@@ -78,7 +78,7 @@ def test_served_models_answer_as_files_do(tmp_path: Path) -> None:
         wanted_row = open_class_finder(str(classifier), "local").classify([PICTURE])[0]
         np.testing.assert_allclose(answer.probabilities, wanted_row.probabilities, rtol=1e-5)
         assert answer.activation is None
-        with pytest.raises(InputError, match="is a classifier; give it by --classifier"):
+        with pytest.raises(InputError, match="a classifier, not a detector; give it by --classifier"):
             open_finder(server.url, "wrong")
 
 
@@ -108,14 +108,14 @@ def test_the_newest_of_each_kind_is_taken(tmp_path: Path) -> None:
     assert newest_by_task(tmp_path)["detection"] == tmp_path / "trained/model.safetensors"
     write_detector(tmp_path / "trained/model.onnx")
     assert newest_by_task(tmp_path)["detection"] == tmp_path / "trained/model.onnx"
-    offer = find_offer((), (), tmp_path)
+    offer = find_offer((), (), runs=tmp_path)
     assert [model.name for model in (*offer.detectors, *offer.classifiers)] == ["trained", "c"]
-    assert find_offer(("x.onnx",), (), tmp_path).classifiers == ()
+    assert find_offer(("x.onnx",), (), runs=tmp_path).classifiers == ()
 
 
 def test_without_any_model_the_message_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"make quickstart.*torchvision://maskrcnn_resnet50_fpn"):
-        find_offer((), (), tmp_path)
+        find_offer((), (), runs=tmp_path)
 
 
 def test_names_are_short_and_unlike() -> None:

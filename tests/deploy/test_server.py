@@ -255,7 +255,7 @@ def test_labels_of_pixels_are_those_of_the_runtime(server: RunningServer, models
     labels = np.full((90, 50), 255)
     for segment in segments:
         mask = RunLengthMasks((90, 50), (decompress(segment["mask"]["counts"].encode()),)).dense(0)
-        labels[mask] = ("cat", "dog", "owl").index(segment["class"])
+        labels[mask] = ("background", "cat", "dog", "owl").index(segment["class"])
         assert segment["share"] == round(float(mask.mean()), 6)
     np.testing.assert_array_equal(labels, local[2].labels)
 
@@ -290,7 +290,7 @@ def test_no_pictures_have_no_classes(server: RunningServer) -> None:
     with Client(server.url, "animals") as client:
         assert client.classify([]).shape == (0, 3)
         assert client.predict([]) == []
-        assert client.predict(PICTURES[0]).shape == (3,)
+        assert client.predict(PICTURES[0]).probabilities.shape == (3,)
 
 
 @pytest.mark.parametrize(
