@@ -21,6 +21,8 @@ from detection.data.names import HELP
 from detection.inference_switches import Switches
 
 if TYPE_CHECKING:
+    import torch
+
     from detection.data.annotations import DetectionData
     from detection.detections import Detections
     from detection.evaluation import Diagnosis, Evaluation
@@ -69,13 +71,12 @@ class EvaluationOptions(Switches):
 def run(options: EvaluationOptions) -> None:
     """Evaluate, print tables, and write what is asked for."""
     from backbones.running import distributed
-    from backbones.running.precision import choose_device
     from backbones.running.progress import start_logging
     from detection.evaluation import diagnose, score
 
     _check(options)
     options = _decide_names(options)
-    device = choose_device(options.device)
+    device = _device(options)
     with distributed.process_group(device):
         start_logging(options.quiet)
         data, found, thresholds = _read_results(options) if options.results else _detect(options)
@@ -121,15 +122,24 @@ def _decide_names(options: EvaluationOptions) -> EvaluationOptions:
     )
 
 
+def _device(options: EvaluationOptions) -> torch.device | None:
+    """Of trained models; exported ones, and results, need no torch."""
+    from backbones.running.precision import choose_device
+    from deploy.models import EXPORTED
+
+    trained = any(not model.endswith(EXPORTED) for model in options.model)
+    return choose_device(options.device) if trained else None
+
+
 def _detect(options: EvaluationOptions) -> tuple[DetectionData, Sequence[Detections], tuple[float, ...]]:
     """The data labelled as the model labels it, what the model finds, and its own thresholds."""
     from backbones.running import distributed
-    from backbones.running.precision import choose_device, warn_of_emulation
+    from backbones.running.precision import warn_of_emulation
     from backbones.running.progress import progress
     from deploy.models import open_switched
     from detection.evaluation import detect_all
 
-    warn_of_emulation(choose_device(options.device), options.precision)
+    warn_of_emulation(_device(options), options.precision)
     detector = open_switched(options.model, options, options.device, options.precision, options.engine)
     data = _read_data(options, masks=detector.settings.masks is not None)
     data = replace(data, annotations=data.annotations.relabelled(detector.classes))
@@ -183,7 +193,6 @@ def _write(
     from backbones.running.atomic_write import write_json
     from detection.metrics.coco import as_coco_results
     from detection.report import write_report
-    from detection.score_thresholds import store_thresholds
     from detection.tables import as_json
 
     source = options.results or " ".join(options.model)
@@ -198,6 +207,8 @@ def _write(
         title = f"{Path(source).name} on {options.dataset} {options.split}"
         write_report(Path(options.report), title, evaluation, found, data, diagnosis=diagnosis, plots=False)
     if options.store_thresholds:
+        from detection.score_thresholds import store_thresholds
+
         path = store_thresholds(options.model[0], evaluation.best_thresholds)
         print(f"thresholds of {len(evaluation.curves)} classes stored in {path}")
 
