@@ -81,11 +81,13 @@ def run(options: EvaluationOptions) -> None:
     from backbones.running.atomic_write import write_json
     from backbones.running.precision import autocast, choose_device, warn_of_emulation
     from backbones.running.progress import progress, start_logging
+    from deploy.models import is_exported
 
     _check(options)
     options = _decide_names(options)
     start_logging(options.quiet)
-    device = choose_device(options.device)
+    trained = not all(map(is_exported, options.model))
+    device = choose_device(options.device) if trained else None
     warn_of_emulation(device, options.precision)
     members = _open_members(options, device)
     data = read_for(members[0].classes, options.dataset, options.split, options.data_dir)
@@ -135,7 +137,7 @@ def _decide_names(options: EvaluationOptions) -> EvaluationOptions:
     )
 
 
-def _open_members(options: EvaluationOptions, device: torch.device) -> list[Member]:
+def _open_members(options: EvaluationOptions, device: torch.device | None) -> list[Member]:
     """Every model, ready to score."""
     from backbones.data.folders import read_class_names
 
@@ -145,22 +147,23 @@ def _open_members(options: EvaluationOptions, device: torch.device) -> list[Memb
 
 
 def _open_member(
-    model: str, arch: str | None, names: tuple[str, ...], options: EvaluationOptions, device: torch.device
+    model: str, arch: str | None, names: tuple[str, ...], options: EvaluationOptions, device: torch.device | None
 ) -> Member:
-    from backbones.classifier import Classifier
     from backbones.errors import InputError
-    from backbones.protocols.dense import DenseLogits
     from backbones.protocols.ensemble import Member
     from backbones.protocols.names import MULTI_SCALE
     from deploy.models import open_model
+    from deploy.runtimes.classifier import ClassifierRuntime
 
     opened = open_model(
-        model, tasks=("classification",), device=str(device), precision=options.precision, engine=options.engine,
+        model, tasks=("classification",), device=options.device, precision=options.precision, engine=options.engine,
         arch=arch, classes=names,
     )  # fmt: skip
     logits = opened.logits
     if options.protocol == MULTI_SCALE:
-        if isinstance(opened, Classifier):
+        if not isinstance(opened, ClassifierRuntime):
+            from backbones.protocols.dense import DenseLogits
+
             logits = DenseLogits(opened)
         elif not (opened.metadata.exported and opened.metadata.exported.dense):
             raise InputError(

@@ -10,7 +10,7 @@ _TRAIN, _EXPORT, _SERVE, _FAST, _BULK = "train", "export", "serve", "fast", "bul
 MODULES: dict[str, tuple[str, str]] = {
     "torch": (_TRAIN, "training, or running a trained model,"),
     "torchvision": (_TRAIN, "a model of torchvision"),
-    "pycocotools": (_TRAIN, "what COCO defines (masks, metrics)"),
+    "pycocotools": (_TRAIN, "scoring, or masks in COCO's form,"),
     "defusedxml": (_TRAIN, "reading VOC's annotations"),
     "matplotlib": (_TRAIN, "a plot or a report"),
     "rich": (_TRAIN, "a progress bar"),

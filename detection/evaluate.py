@@ -21,6 +21,8 @@ from detection.data.names import HELP
 from detection.inference_switches import Switches
 
 if TYPE_CHECKING:
+    import torch
+
     from detection.data.annotations import DetectionData
     from detection.detections import Detections
     from detection.evaluation import Diagnosis, Evaluation
@@ -71,12 +73,11 @@ class EvaluationOptions(Switches):
 def run(options: EvaluationOptions) -> None:
     """Evaluate, print tables, and write what is asked for."""
     from backbones.running import distributed
-    from backbones.running.precision import choose_device
     from backbones.running.progress import start_logging
 
     _check(options)
     options = _decide_names(options)
-    device = choose_device(options.device)
+    device = _device(options)
     with distributed.process_group(device):
         start_logging(options.quiet)
         if options.results:
@@ -139,12 +140,20 @@ def _decide_names(options: EvaluationOptions) -> EvaluationOptions:
     )
 
 
+def _device(options: EvaluationOptions) -> torch.device | None:
+    """Of trained models; exported ones, and results, need no torch."""
+    from backbones.running.precision import choose_device
+    from deploy.models import is_exported
+
+    return None if all(map(is_exported, options.model)) else choose_device(options.device)
+
+
 def _open(options: EvaluationOptions) -> Any:
     """The model, or the ensemble."""
-    from backbones.running.precision import choose_device, warn_of_emulation
+    from backbones.running.precision import warn_of_emulation
     from deploy.models import open_tested
 
-    warn_of_emulation(choose_device(options.device), options.precision)
+    warn_of_emulation(_device(options), options.precision)
     return open_tested(
         options.model, options, tuple(_BY_TASK),
         device=options.device, precision=options.precision, engine=options.engine,
@@ -252,7 +261,6 @@ def _write(
     from backbones.running.atomic_write import write_json
     from detection.metrics.coco import as_coco_results
     from detection.report import write_report
-    from detection.score_thresholds import store_thresholds
     from detection.tables import as_json
 
     source = options.results or " ".join(options.model)
@@ -267,6 +275,8 @@ def _write(
         title = f"{Path(source).name} on {options.dataset} {options.split}"
         write_report(Path(options.report), title, evaluation, found, data, diagnosis=diagnosis, plots=False)
     if options.store_thresholds:
+        from detection.score_thresholds import store_thresholds
+
         path = store_thresholds(options.model[0], evaluation.best_thresholds)
         print(f"thresholds of {len(evaluation.curves)} classes stored in {path}")
 

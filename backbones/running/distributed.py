@@ -1,44 +1,59 @@
 """One process or several: the few questions that the rest of the code asks about it.
 
-Several processes are started by ``torchrun``; without it every function answers for a single process.
+Several processes are started by ``torchrun``; without it every function answers for a single process, and needs no
+torch.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
-
-import torch
-import torch.distributed as processes
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from typing import TYPE_CHECKING, Any
 
 from backbones.errors import InputError
 
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
 
 @contextmanager
-def process_group(device: torch.device) -> Iterator[None]:
-    """Join the group that torchrun announced, if it did, and leave it at the end."""
+def process_group(device: torch.device | None) -> Iterator[None]:
+    """Join the group that torchrun announced, if it did, and leave it at the end.
+
+    Args:
+        device: of this process; None where torch computes nothing.
+    """
     if "RANK" not in os.environ:
         yield
         return
-    processes.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    import torch.distributed as processes
+
+    processes.init_process_group("nccl" if device is not None and device.type == "cuda" else "gloo")
     try:
         yield
     finally:
         processes.destroy_process_group()
 
 
+def _group() -> Any:
+    """What speaks for the group, or None where there is none; whoever has joined one has imported torch."""
+    processes: Any = sys.modules.get("torch.distributed")
+    return processes if processes is not None and processes.is_initialized() else None
+
+
 def rank() -> int:
     """This process's number, from 0."""
-    return processes.get_rank() if processes.is_initialized() else 0
+    group = _group()
+    return group.get_rank() if group else 0
 
 
 def world_size() -> int:
     """How many processes there are."""
-    return processes.get_world_size() if processes.is_initialized() else 1
+    group = _group()
+    return group.get_world_size() if group else 1
 
 
 def local_rank() -> int:
@@ -72,6 +87,9 @@ def in_parallel(module: nn.Module, device: torch.device, statistics: bool = Fals
     """
     if world_size() == 1:
         return module
+    from torch import nn
+    from torch.nn.parallel import DistributedDataParallel
+
     if statistics and device.type == "cuda":
         module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
     return DistributedDataParallel(module, [device.index] if device.type == "cuda" else None)
@@ -82,7 +100,7 @@ def mean_over_processes(value: Tensor) -> Tensor:
     if world_size() == 1:
         return value
     total = value.detach().clone()
-    processes.all_reduce(total)
+    _group().all_reduce(total)
     return total / world_size()
 
 
@@ -91,7 +109,7 @@ def gather_objects(value: Any) -> list[Any]:
     if world_size() == 1:
         return [value]
     values: list[Any] = [None] * world_size()
-    processes.all_gather_object(values, value)
+    _group().all_gather_object(values, value)
     return values
 
 
@@ -100,7 +118,7 @@ def gather_on_main(value: Any) -> list[Any]:
     if world_size() == 1:
         return [value]
     values: list[Any] | None = [None] * world_size() if is_main() else None
-    processes.gather_object(value, values)
+    _group().gather_object(value, values)
     return values or []
 
 
@@ -108,13 +126,13 @@ def copy_from_main(tensors: Iterable[Tensor]) -> None:
     """Give tensors of every process the main process's values, in place."""
     if world_size() > 1:
         for tensor in tensors:
-            processes.broadcast(tensor, 0)
+            _group().broadcast(tensor, 0)
 
 
 def barrier() -> None:
     """Wait for all processes."""
     if world_size() > 1:
-        processes.barrier()
+        _group().barrier()
 
 
 def share_of(count: int) -> range:

@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,6 @@ CPUINFO = Path("/proc/cpuinfo")
 
 def describe_environment() -> dict[str, Any]:
     """Plain values for ``env.json`` and ``results/``; nothing that names the user or the machine."""
-    import torch
-
     versions = {}
     for package in PACKAGES:
         try:
@@ -36,15 +35,26 @@ def describe_environment() -> dict[str, Any]:
         "system": platform.system(),
         "processor": processor_name(),
         "instructions": processor_instructions(),
-        "threads": torch.get_num_threads(),
+        "threads": _threads(),
         **describe_card(),
         "versions": versions,
         "commit": commit(),
     }
 
 
+def _threads() -> int | None:
+    """Of torch; of the processor, where torch is not installed."""
+    if find_spec("torch") is None:
+        return os.cpu_count()
+    import torch
+
+    return torch.get_num_threads()
+
+
 def describe_card() -> dict[str, Any]:
-    """The GPU of this process: ``gpu`` is its name, or None where torch sees none."""
+    """The GPU of this process: ``gpu`` is its name, or None where torch sees none or is not installed."""
+    if find_spec("torch") is None:
+        return {"gpu": None}
     import torch
 
     if not torch.cuda.is_available():

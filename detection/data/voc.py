@@ -9,8 +9,6 @@ from xml.etree.ElementTree import Element, ParseError
 from xml.parsers import expat
 
 import numpy as np
-from defusedxml import DefusedXmlException
-from defusedxml.ElementTree import fromstring
 
 from backbones.errors import InputError
 from backbones.images import MAX_PIXELS, Size, read_size
@@ -77,6 +75,9 @@ def read_voc(
 
 
 def _parse(files: VocFiles, stem: str, faults: list[Fault]) -> Element | None:
+    from defusedxml import DefusedXmlException
+    from defusedxml.ElementTree import fromstring
+
     path = files.xml_path(stem)
     shown = files.shown(path)
     try:

@@ -157,7 +157,7 @@ def test_huge_frames_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_without_pyav_one_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(InputError, match=r"pip install 'shortcut-vision\[video\]'"):
+    with pytest.raises(InputError, match=r"needs av, .*: pip install -e '.\[video\]'"):
         Video(tmp_path / "a.mp4", ALL)
 
 
