@@ -13,7 +13,6 @@ from typing import Any
 
 from backbones.convention import InputConvention
 from backbones.errors import InputError
-from backbones.resize_fingerprint import resize_fingerprint
 
 logger = logging.getLogger("shortcut")
 
@@ -171,6 +170,8 @@ def read_exported(text: str | None, origin: object) -> ModelMetadata:
     metadata = ModelMetadata.from_text(text, origin, oldest=_OLDEST_EXPORTED)
     if metadata.exported is None:
         raise InputError(f"{origin}: its metadata are damaged (no precision); export the model again")
+    from backbones.resize_fingerprint import resize_fingerprint  # needs numpy, which --help does without
+
     if metadata.exported.resize != resize_fingerprint():
         logger.warning("%s: pictures are resized differently here (another version of Pillow?)", origin)
     return metadata

@@ -17,6 +17,7 @@ from deploy.operators import onnx_operators
 from deploy.precision.half import HALF, cast_layers
 from detection.detector import Detector
 from detection.faster_rcnn import FasterRCNN
+from detection.head_table import HEADS
 from detection.operators import portable
 from detection.segmentation.fcn import FCN
 from detection.segmentation.segmenter import Segmenter
@@ -152,7 +153,7 @@ def segmenter_graph(segmenter: Segmenter, precision: str = "fp32") -> SegmenterG
 
 def _check_pooling(settings: DetectorSettings, flavour: str) -> None:
     pool = settings.pool
-    if flavour == "ops" and settings.head != "fpn":
+    if flavour == "ops" and not HEADS[settings.head].pyramid:
         return  # of a single level, the operators know every form
     if pool.kind == "pool":
         raise InputError(

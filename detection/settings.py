@@ -9,10 +9,12 @@ import dataclasses
 import types
 import typing
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from backbones.convention import IMAGENET, InputConvention
-from backbones.metadata import ModelMetadata
+
+if TYPE_CHECKING:
+    from backbones.metadata import ModelMetadata
 
 _T = TypeVar("_T")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import house_rows
 from tests.conftest import ROOT
 
 PACKAGES = ("backbones", "detection", "deploy", "demo")
@@ -144,3 +145,15 @@ def test_scripts_run_as_typed_from_any_folder_without_an_install(script: str, tm
         )
         assert run.returncode == 0, run.stderr
         assert "examples:" in run.stdout
+
+
+@pytest.mark.parametrize("question", house_rows.ROWS)
+def test_a_question_is_answered_in_one_place(question: str) -> None:
+    count, most = house_rows.ROWS[question]
+    places = count()
+    assert len(places) <= most, places
+
+
+def test_a_file_of_weights_is_read_once(tmp_path: Path) -> None:
+    opened = house_rows.reads_of_weights(tmp_path)
+    assert sorted(opened) == ["c.safetensors", "d.safetensors", "theirs.pth"]

@@ -26,6 +26,7 @@ from backbones.metadata import ModelMetadata
 from backbones.running.atomic_write import PARTIAL
 from backbones.running.outputs import Outputs
 from backbones.running.progress import start_logging
+from deploy.engines.binding import RTX
 from deploy.engines.building import check_flavour
 from deploy.engines.plan_metadata import read_plan, sidecar_of
 from deploy.runtimes import load_runtime
@@ -194,7 +195,7 @@ def write_repository(sources: list[ModelSource], target: Path, settings: Serving
 def _write_model(source: ModelSource, repository: Path, settings: ServingSettings, version: int) -> None:
     native = settings.native and source.path.suffix == ".plan"
     if native:
-        if _engine(source.metadata)["library"] != "tensorrt":
+        if _engine(source.metadata)["library"] == RTX:
             raise InputError(f"{source.path}: Triton's own backend runs no TensorRT-RTX engines; --plans python does")
         settings = _within_profiles(source.metadata, settings)
     folder = _write_folder(repository, configure(source.name, source.metadata, settings), version)
