@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from backbones.errors import InputError
 from backbones.metadata import ModelMetadata
 from deploy.runtimes import runtime_of
-from deploy.serving.protocol import tensors_of
-from deploy.serving.service import ABOUT, open_service, whole
+from deploy.serving.service import ABOUT, open_service, tensors_of, whole
 
 if TYPE_CHECKING:
     triton: Any

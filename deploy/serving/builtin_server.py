@@ -20,9 +20,9 @@ from tritonclient.grpc import model_config_pb2 as protobuf
 
 from backbones.errors import InputError
 from deploy.serving.configuration import texts_of
-from deploy.serving.protocol import HEADER_LENGTH, Reply, datatype, read_request, tensors_of, write_reply
+from deploy.serving.protocol import HEADER_LENGTH, Reply, datatype, read_request, write_reply
 from deploy.serving.repository_files import check_repository, latest_version
-from deploy.serving.service import READERS, Answer, Service, open_service, whole
+from deploy.serving.service import READERS, Answer, Service, open_service, tensors_of, whole
 
 logger = logging.getLogger("shortcut")
 

@@ -20,8 +20,7 @@ from tritonclient.utils import InferenceServerException
 from backbones.classification import Classification
 from backbones.errors import InputError
 from backbones.images import picture_list, read_image
-from deploy.serving.protocol import found_in
-from deploy.serving.service import About, least_scores
+from deploy.serving.service import About, found_in, least_scores
 from detection.detections import Detections
 
 _T = TypeVar("_T")

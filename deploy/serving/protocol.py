@@ -1,4 +1,4 @@
-"""The Open Inference Protocol over HTTP: requests read, answers as tensors written, and read back. Numpy only.
+"""The Open Inference Protocol over HTTP: requests read, answers written, and read back.
 
 A request is JSON with tensors in it or as bytes behind it. No strings: models of ours neither take nor give them.
 """
@@ -6,7 +6,7 @@ A request is JSON with tensors in it or as bytes behind it. No strings: models o
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,21 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc import model_config_pb2 as protobuf
 
-from backbones.classification import Classification
 from backbones.errors import InputError
-from deploy.serving.service import Answer, best_of
-from detection.detections import Detections
-from detection.masks.compressed import decompress
-from detection.masks.run_length import RunLengthMasks
-from detection.segmentation.maps import SegmentationMap
-from detection.segmentation.settings import IGNORED
+from deploy.serving.service import Tensors
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 """How many bytes are JSON, where tensors follow as bytes; 0 where the body is one picture's file and nothing else."""
 DTYPES: dict[str, Any] = {"UINT8": np.uint8, "INT64": np.int64, "FP32": np.float32}
 """The protocol's types that models of ours use."""
-
-Tensors = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -64,64 +56,6 @@ class Reply:
         """A refusal that says why."""
         headers = {"Retry-After": "1"} if status == 503 else {}
         return cls.of(status, {"error": text}, **headers)
-
-
-def tensors_of(answers: Sequence[Answer], wanted: Collection[str]) -> Tensors:
-    """The wanted tensors of a request's answers.
-
-    - Of detectors: ``boxes`` [B, D, 4] in the picture's pixels, ``scores`` and ``labels`` [B, D], with masks ``masks``
-      [B, D, L] uint8: each COCO's compressed text, zeros behind it. D is the most that one picture has, at least 1;
-      scores of 0 pad.
-    - Of classifiers: ``probabilities`` [B, K]; ``scores`` and ``labels`` [B, 5] of the best.
-    - Of segmenters: ``labels`` [B, H, W] uint8 and ``scores``; 255 and 0 pad.
-
-    ``size`` [B, 2] is the picture's (height, width), of detectors and segmenters.
-    """
-    found = [answer.found for answer in answers]
-    if isinstance(found[0], Detections):
-        tensors = _of_detections(found, "masks" in wanted)
-    elif isinstance(found[0], SegmentationMap):
-        room = tuple(max(answer.size[side] for answer in answers) for side in (0, 1))
-        labels = _padded([one.labels for one in found], room, np.uint8, IGNORED)
-        tensors = {"labels": labels, "scores": _padded([one.scores for one in found], room, np.float32)}
-    else:
-        probabilities = np.stack([one.probabilities for one in found])
-        best = best_of(probabilities).astype(np.int64)
-        scores = np.take_along_axis(probabilities, best, 1)
-        tensors = {"probabilities": probabilities, "scores": scores, "labels": best}
-    tensors["size"] = np.array([answer.size for answer in answers], np.int64)
-    return {name: tensors[name] for name in wanted}
-
-
-def _of_detections(found: Sequence[Detections], masks: bool) -> Tensors:
-    room = max(1, *(len(one) for one in found))
-    tensors = {
-        "boxes": _padded([one.boxes for one in found], (room, 4), np.float32),
-        "scores": _padded([one.scores for one in found], (room,), np.float32),
-        "labels": _padded([one.labels for one in found], (room,), np.int64),
-    }
-    if masks:
-        texts = [[mask["counts"].encode() for mask in one.masks.to_compressed_coco()] for one in found]
-        longest = max((len(text) for own in texts for text in own), default=1)
-        tables = [np.array(own, f"S{longest}").view(np.uint8).reshape(len(own), longest) for own in texts]
-        tensors["masks"] = _padded(tables, (room, longest), np.uint8)
-    return tensors
-
-
-def found_in(tensors: Mapping[str, NDArray[Any]]) -> Any:
-    """What a model found, of an answer of one picture; as ``Answer`` has it."""
-    if "probabilities" in tensors:
-        return Classification(tensors["probabilities"][0])
-    if "boxes" not in tensors:
-        return SegmentationMap(tensors["labels"][0], tensors["scores"][0])
-    count = int((tensors["scores"][0] > 0).sum())
-    masks = None
-    if "masks" in tensors:
-        height, width = (int(side) for side in tensors["size"][0])
-        texts = (row.tobytes().rstrip(b"\0") for row in tensors["masks"][0, :count])
-        masks = RunLengthMasks((height, width), tuple(decompress(text) for text in texts))
-    boxes, scores, labels = (np.array(tensors[name][0, :count]) for name in ("boxes", "scores", "labels"))
-    return Detections(boxes, scores, labels, masks)
 
 
 def read_request(config: protobuf.ModelConfig, body: bytes, header_length: str | None) -> Request:
@@ -253,11 +187,3 @@ def _wanted(head: dict[str, Any], every: list[str], model: str) -> dict[str, boo
         own = entry.get("parameters")
         wanted[entry["name"]] = bool(own.get("binary_data", default)) if isinstance(own, dict) else default
     return wanted
-
-
-def _padded(rows: Sequence[NDArray[Any]], room: tuple[int, ...], dtype: Any, padding: int = 0) -> NDArray[Any]:
-    """Arrays of different sizes as one. [D_i, ...] -> [B, *room]."""
-    table = np.full((len(rows), *room), padding, dtype)
-    for line, row in zip(table, rows, strict=True):
-        line[tuple(slice(side) for side in row.shape)] = row
-    return table

@@ -1,4 +1,6 @@
-"""One served model: the bytes of picture files in, what the runtime finds in them out. Numpy and pillow only.
+"""One served model: the bytes of picture files in, what the runtime finds in them out, as tensors or as JSON.
+
+Numpy and pillow only: Triton's container has nothing else of what servers and clients need.
 
 Triton's Python backend calls ``Service.answer`` with the files of the requests of one batch. The built-in server takes
 the same steps, and batches between them: it decodes while the graph looks at others.
@@ -8,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,15 +19,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backbones.classification import Classification
 from backbones.errors import InputError
 from backbones.images import Size, read_image
 from backbones.metadata import ModelMetadata
 from deploy.runtimes import Runtime, load_runtime
 from detection.detections import Detections
 from detection.framing import batches_of_equal_size
+from detection.masks.compressed import decompress
 from detection.masks.run_length import RunLengthMasks
 from detection.metrics.thresholds import thresholds_by_class
 from detection.segmentation.maps import SegmentationMap
+from detection.segmentation.settings import IGNORED
 from detection.settings import DetectorSettings
 
 ABOUT = "about.json"
@@ -35,6 +40,8 @@ BEST = 5
 """So many classes of a picture are named, best first."""
 READERS = max(2, os.cpu_count() or 1)
 """Threads that decode pictures."""
+
+Tensors = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -171,6 +178,64 @@ def whole(answers: Sequence[Answer | BaseException]) -> list[Answer]:
     return [answer for answer in answers if isinstance(answer, Answer)]
 
 
+def tensors_of(answers: Sequence[Answer], wanted: Collection[str]) -> Tensors:
+    """The wanted tensors of a request's answers.
+
+    - Of detectors: ``boxes`` [B, D, 4] in the picture's pixels, ``scores`` and ``labels`` [B, D], with masks ``masks``
+      [B, D, L] uint8: each COCO's compressed text, zeros behind it. D is the most that one picture has, at least 1;
+      scores of 0 pad.
+    - Of classifiers: ``probabilities`` [B, K]; ``scores`` and ``labels`` [B, 5] of the best.
+    - Of segmenters: ``labels`` [B, H, W] uint8 and ``scores``; 255 and 0 pad.
+
+    ``size`` [B, 2] is the picture's (height, width), of detectors and segmenters.
+    """
+    found = [answer.found for answer in answers]
+    if isinstance(found[0], Detections):
+        tensors = _of_detections(found, "masks" in wanted)
+    elif isinstance(found[0], SegmentationMap):
+        room = tuple(max(answer.size[side] for answer in answers) for side in (0, 1))
+        labels = _padded([one.labels for one in found], room, np.uint8, IGNORED)
+        tensors = {"labels": labels, "scores": _padded([one.scores for one in found], room, np.float32)}
+    else:
+        probabilities = np.stack([one.probabilities for one in found])
+        best = best_of(probabilities).astype(np.int64)
+        scores = np.take_along_axis(probabilities, best, 1)
+        tensors = {"probabilities": probabilities, "scores": scores, "labels": best}
+    tensors["size"] = np.array([answer.size for answer in answers], np.int64)
+    return {name: tensors[name] for name in wanted}
+
+
+def _of_detections(found: Sequence[Detections], masks: bool) -> Tensors:
+    room = max(1, *(len(one) for one in found))
+    tensors = {
+        "boxes": _padded([one.boxes for one in found], (room, 4), np.float32),
+        "scores": _padded([one.scores for one in found], (room,), np.float32),
+        "labels": _padded([one.labels for one in found], (room,), np.int64),
+    }
+    if masks:
+        texts = [[mask["counts"].encode() for mask in one.masks.to_compressed_coco()] for one in found]
+        longest = max((len(text) for own in texts for text in own), default=1)
+        tables = [np.array(own, f"S{longest}").view(np.uint8).reshape(len(own), longest) for own in texts]
+        tensors["masks"] = _padded(tables, (room, longest), np.uint8)
+    return tensors
+
+
+def found_in(tensors: Mapping[str, NDArray[Any]]) -> Any:
+    """What a model found, of an answer of one picture; as ``Answer`` has it."""
+    if "probabilities" in tensors:
+        return Classification(tensors["probabilities"][0])
+    if "boxes" not in tensors:
+        return SegmentationMap(tensors["labels"][0], tensors["scores"][0])
+    count = int((tensors["scores"][0] > 0).sum())
+    masks = None
+    if "masks" in tensors:
+        height, width = (int(side) for side in tensors["size"][0])
+        texts = (row.tobytes().rstrip(b"\0") for row in tensors["masks"][0, :count])
+        masks = RunLengthMasks((height, width), tuple(decompress(text) for text in texts))
+    boxes, scores, labels = (np.array(tensors[name][0, :count]) for name in ("boxes", "scores", "labels"))
+    return Detections(boxes, scores, labels, masks)
+
+
 def least_scores(about: About, threshold: float | None) -> tuple[float, ...]:
     """What counts as found in a model's pictures, by ``thresholds_by_class``; of classes, all of the best.
 
@@ -222,3 +287,11 @@ def _segments(found: SegmentationMap, classes: Sequence[str]) -> list[dict[str, 
         }
         segments.append(segment)
     return sorted(segments, key=lambda segment: -segment["share"])
+
+
+def _padded(rows: Sequence[NDArray[Any]], room: tuple[int, ...], dtype: Any, padding: int = 0) -> NDArray[Any]:
+    """Arrays of different sizes as one. [D_i, ...] -> [B, *room]."""
+    table = np.full((len(rows), *room), padding, dtype)
+    for line, row in zip(table, rows, strict=True):
+        line[tuple(slice(side) for side in row.shape)] = row
+    return table

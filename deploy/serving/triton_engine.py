@@ -11,7 +11,8 @@ import aiohttp
 from yarl import URL
 
 from backbones.errors import InputError
-from deploy.serving.protocol import HEADER_LENGTH, Reply, found_in, read_reply
+from deploy.serving.protocol import HEADER_LENGTH, Reply, read_reply
+from deploy.serving.service import found_in
 from deploy.serving.triton_process import KEY_HEADER, LOOPBACK, TritonProcess
 
 logger = logging.getLogger("shortcut")
