@@ -2,10 +2,8 @@
 """The first losses of every recipe on the built-in digits, from one tree of the code or from two that must agree.
 
     python tests/benchmarks/first_losses.py --against OTHER_CHECKOUT
-    python tests/benchmarks/first_losses.py --tree OTHER_CHECKOUT --only "fcn quick"
 
-Each line names a run and its losses to the last bit; small sides and batches, one thread, so all take minutes on one
-core. Exits with 1 if the trees differ.
+Each line names a run and its losses to the last bit; small sides, one thread. Exits with 1 if the trees differ.
 """
 
 from __future__ import annotations
@@ -19,9 +17,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 _EACH = "--dataset digits --seed 3 --device cpu --log-every 1 --no-tensorboard --quiet"
-_REGIONS = f"{_EACH} --val-split none --weights none --batch-size 2 --shorter 96 --longer 128 --region-samples 16"
-_PIXELS = f"{_EACH} --val-split none --weights none --batch-size 2 --head fcn --backbone resnet20"
-_PIXELS += " --crop 64 --shorter 80"
+_TWO = f"{_EACH} --val-split none --weights none --batch-size 2"
+_REGIONS = f"{_TWO} --shorter 96 --longer 128 --region-samples 16"
+_PIXELS = f"{_TWO} --head fcn --backbone resnet20 --crop 64 --shorter 80"
 _HEADS = {"fpn": "--backbone resnet20 --channels 16 --vector 32", "c4": "--backbone resnet20", "vgg": "--vector 32"}
 CASES = {
     **{
@@ -59,8 +57,7 @@ def losses_of(tree: Path, cases: dict[str, str]) -> dict[str, list[dict[str, flo
     """Losses and learning rates of each case by name, as the code in a tree computes them."""
     environment = {**os.environ, "PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", _RUN, json.dumps(cases)]
-    run = subprocess.run(command, cwd=tree, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    return dict(json.loads(line) for line in run.stdout.splitlines())
+    return dict(map(json.loads, subprocess.check_output(command, cwd=tree, env=environment, text=True).splitlines()))
 
 
 def main() -> int:

@@ -8,7 +8,7 @@ import random
 import shutil
 import signal
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -193,7 +193,7 @@ def test_a_loss_that_is_no_number_names_the_images_and_spares_the_weights(
 
 def test_the_run_ends_when_weights_get_no_better(scenes: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     marks = iter([0.1, 0.3, 0.2, 0.3, 0.9])
-    monkeypatch.setattr(tasks, "score", lambda *_: Marks({"AP": -1.0, "AP50": next(marks), "AP75": 0.0}))
+    monkeypatch.setattr(tasks.DetectionTask, "measure", lambda *_: {"AP": -1.0, "AP50": next(marks), "AP75": 0.0})
     options = {**SMALL, "iterations": 50, "evaluate_every": 2, "patience": 2, "metric": "AP50", "checkpoint_every": 50}
     run = train(TrainingOptions(output=str(tmp_path / "run"), **options))
     assert [entry["AP50"] for entry in untimed(run) if "AP50" in entry] == [0.1, 0.3, 0.2, 0.3]
@@ -202,13 +202,6 @@ def test_the_run_ends_when_weights_get_no_better(scenes: None, tmp_path: Path, m
     assert read_metadata(run / "model.safetensors").more["metrics"]["step"] == 4
     train(TrainingOptions(resume=str(run), **RESUME))  # nothing is left to do
     assert torch.load(run / "last.pt", weights_only=True)["step"] == 8
-
-
-@dataclass
-class Marks:
-    """An evaluation's metrics."""
-
-    metrics: dict[str, float]
 
 
 def test_flags_that_a_resumed_run_cannot_follow_are_refused(scenes: None, tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_impossible_seeds_are_refused(text: str) -> None:
         ({"iterations": -1}, "--iterations must be positive"),
         ({"log_every": 0}, "--log-every must be positive"),
         ({"evaluate_every": -1}, "--evaluate-every"),
-        ({"seed": -1}, "--seed not negative"),
+        ({"seed": -1}, "--seed must not be negative, not -1"),
     ],
 )
 def test_impossible_options_are_refused(wrong: dict[str, object], message: str) -> None:
