@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from backbones.running.known_files import json_with
@@ -30,8 +31,8 @@ def onnx_target(options: ExportOptions, flavour: str | None) -> Path:
         options: the command's.
         flavour: of a detector's graph, None of others.
     """
-    if options.output and Path(options.output).suffix and not Path(options.output).is_dir():
-        given = Path(options.output)
+    given = _given_file(options)
+    if given is not None:
         if options.format != "tensorrt":
             return given
         own = "-portable" if flavour == "portable" and not given.stem.endswith("-portable") else ""
@@ -48,10 +49,17 @@ def onnx_target(options: ExportOptions, flavour: str | None) -> Path:
     return (Path(options.output) if options.output else folder) / f"{'-'.join([stem, *marks])}.onnx"
 
 
+def _given_file(options: ExportOptions) -> Path | None:
+    """``--output``, unless it is a folder."""
+    given = options.output
+    return Path(given) if given and not given.endswith(os.sep) and not Path(given).is_dir() else None
+
+
 def plan_target(options: ExportOptions, onnx_path: Path) -> Path:
     """Where the engine comes to lie: as ``--output`` says, or beside the ONNX file."""
-    if options.output and Path(options.output).suffix and not Path(options.output).is_dir():
-        return Path(options.output)
+    given = _given_file(options)
+    if given is not None:
+        return given
     folder = Path(options.output) if options.output else onnx_path.parent
     return folder / f"{onnx_path.stem.replace('-portable', '')}.plan"  # a plan has no other flavour
 

@@ -124,3 +124,25 @@ def test_what_does_not_go_together_is_refused(
 ) -> None:
     assert run(*arguments, "--quiet") == 1
     assert message in capsys.readouterr().err
+
+
+def test_a_second_run_replaces_what_the_first_wrote_and_nothing_else(
+    model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    on = ("--model", model, "--dataset", f"coco:{data}", "--split", "val", "--quiet")
+    files = ("--output", tmp_path / "m.json", "--report", tmp_path / "r.html")
+    for _ in range(2):
+        assert run(*on, *files) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"m.json", "r.html"}  # the plots are in the report
+    capsys.readouterr()
+    kept = (tmp_path / "m.json").read_bytes()
+    for arguments, message in (
+        (("--output", tmp_path / "a.json", "--detections", tmp_path / "a.json"), "--output writes there too"),
+        (("--report", tmp_path / "m.json"), "give a name that ends in .html"),
+        (("--detections", tmp_path / "m.json"), "exists, and this command did not write it"),
+        (("--output", data / "annotations/instances_val.json", "--overwrite"), "lies in the data that is read"),
+    ):
+        assert run(*on, *arguments) == 1
+        assert message in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"m.json", "r.html"}
+    assert (tmp_path / "m.json").read_bytes() == kept

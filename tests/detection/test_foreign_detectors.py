@@ -216,7 +216,7 @@ def test_training_starts_from_it(
     ("arguments", "message"),
     [
         ([], "give --weights"),
-        (["--weights", "x.pth", "--output", "x.onnx"], "give --weights NAME-OR-FILE and --output FILE.safetensors"),
+        (["--weights", "x.pth", "--output", "x.onnx"], "--output x.onnx: give a name that ends in .safetensors"),
         (["--weights", "{file}", "--classes", "a", "--output", "{output}"], "tells 3 classes apart, and 1 names"),
     ],
 )

@@ -56,6 +56,18 @@ def test_training_as_typed(run_script: Run, photographs: Path, tmp_path: Path) -
     )  # fmt: skip
 
 
+def test_training_starts_among_no_files_of_others(
+    photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "holiday/metrics.json"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    command = ["--dataset", f"voc:{photographs}", "--backbone", "resnet20", "--weights", "none", "--recipe", "digits"]
+    assert train_script.main([*command, "--output", str(mine.parent), "--device", "cpu", "--quiet"]) == 1
+    assert "holiday: holds metrics.json, and is no run; choose a new or an empty folder" in capsys.readouterr().err
+    assert [path.read_text() for path in mine.parent.iterdir()] == ["mine"]
+
+
 def test_evaluation_prints_and_writes(
     model: Path, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

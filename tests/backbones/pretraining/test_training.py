@@ -218,6 +218,10 @@ def test_seeds_make_no_folder_where_one_is_taken(few_digits: None, tmp_path: Pat
     with pytest.raises(InputError, match="holds a run"):
         train(TrainingOptions(output=str(tmp_path / "runs"), seeds="0-1", **SMALL))
     assert not (tmp_path / "runs" / "seed0").exists()
+    (tmp_path / "runs" / "seed1" / "config.yaml").rename(tmp_path / "runs" / "seed1" / "mine.txt")
+    with pytest.raises(InputError, match=r"seed1: holds mine.txt, and is no run"):
+        train(TrainingOptions(output=str(tmp_path / "runs"), seeds="0-1", **SMALL))
+    assert not (tmp_path / "runs" / "seed0").exists()
 
 
 def test_a_signal_stops_and_saves(few_digits: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
