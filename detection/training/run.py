@@ -16,7 +16,7 @@ from backbones.resnet import CAFFE_POOL
 from backbones.running import distributed
 from backbones.running.precision import choose_device, gradient_scaler, warn_of_emulation
 from backbones.running.progress import start_logging
-from backbones.running.resuming import open_run, options_of_run, saved_state
+from backbones.running.resuming import open_run, options_of_run, run_outputs, saved_state
 from backbones.running.run_folder import RunFolder
 from backbones.running.run_options import Resolved
 from backbones.running.training_loop import Pace, run_jobs
@@ -65,6 +65,8 @@ def train(options: TrainingOptions) -> Path:
             initial = task.load(options.init_from)
         if not options.resume:
             options = resolve(options, initial.settings if initial else None)
+            if distributed.is_main():  # before hours of reading and training
+                RunFolder(Path(str(options.output))).refuse_taken(run_outputs(options))
 
         task = task_of(options)
         data, val = read_splits(task)
