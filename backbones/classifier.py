@@ -21,6 +21,7 @@ from backbones.normalization import Normalize
 from backbones.weights.file_content import FileContent
 from backbones.weights.loading import load_weights
 from backbones.weights.reading import read_source, read_weights
+from backbones.weights.variant_names import name_of
 
 
 class Classifier(PictureClassifier, nn.Module):
@@ -78,7 +79,7 @@ def load_classifier(source: str | Path, arch: str | None = None, classes: Sequen
     Args:
         source: a run folder, a ``.safetensors`` of ours, a run's ``last.pt``, another project's file, or a published
             name such as ``torchvision://resnet18``.
-        arch: the network, for files that do not say.
+        arch: the network, for files that do not say, and whose tensors do not tell it.
         classes: names in the order of the classifier, for files that do not say.
 
     Raises:
@@ -90,9 +91,9 @@ def load_classifier(source: str | Path, arch: str | None = None, classes: Sequen
 def classifier_of(content: FileContent, arch: str | None = None, classes: Sequence[str] = ()) -> Classifier:
     """The classifier that a file holds; arguments and errors as for ``load_classifier``."""
     weights, source = read_weights(content), content.origin
-    name = weights.backbone or arch
+    name = weights.backbone or arch or name_of(weights.tensors, weights.stride_on)
     if name is None:
-        raise InputError(f"{source}: the file does not name its network; give --arch")
+        raise InputError(f"{source}: the file does not name its network, nor do its tensors tell it; give --arch")
     biases = (value for key, value in reversed(weights.tensors.items()) if key.endswith(("fc.bias", "fc8.bias")))
     logits = len(next(biases, ()))
     if not logits:

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from backbones.variants import VARIANTS, ResNetVariant, StridePlacement
+from backbones.variants import VARIANTS, ResNetVariant
 
 _BLOCK = re.compile(r"^conv(\d)_x\.(\d+)\.")
 
 
-def name_of(tensors: Mapping[str, Tensor], stride_on: StridePlacement | None) -> str | None:
+def name_of(tensors: Mapping[str, Tensor], stride_on: str | None) -> str | None:
     """The network with these tensors (under our names); None where no row of the table fits.
 
     Networks with option A and plain ones have the same tensors; the residual one is meant.

@@ -13,17 +13,18 @@ from PIL import Image
 pytest.importorskip("gradio", reason="needs gradio")
 
 from tests.demo.running_page import RunningPage
-from tests.deploy.stand_in_models import write_classifier, write_detector
+from tests.deploy.stand_in_models import write_classifier, write_detector, write_segmenter
 
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Exported stand-ins: detector, masks, one that stores thresholds, classifier."""
+    """Exported stand-ins: detector, masks, one that stores thresholds, segmenter, classifier."""
     folder = tmp_path_factory.mktemp("models")
     return {
         "detector": write_detector(folder / "detector.onnx"),
         "masks": write_detector(folder / "masks.onnx", masks=True),
         "stored": write_detector(folder / "stored.onnx", score_thresholds=(0.3, 0.9, 0.1)),
+        "segmenter": write_segmenter(folder / "segmenter.onnx"),
         "classifier": write_classifier(folder / "classifier.onnx", activation_map=True),
     }
 
@@ -32,7 +33,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def page(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPage]:
     """A page that all tests of a worker share."""
     detectors = [models[name] for name in ("detector", "masks", "stored")]
-    arguments = ["--detector", *detectors, "--classifier", models["classifier"]]
+    arguments = ["--detector", *detectors, "--classifier", models["classifier"], "--segmenter", models["segmenter"]]
     with RunningPage([*arguments, "--max-upload", 2, "--max-pixels", 4], tmp_path_factory.mktemp("page")) as running:
         yield running
 

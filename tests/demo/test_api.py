@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from gradio_client import Client, handle_file
+from PIL import Image
 
 from deploy import load_runtime
 from tests.demo.running_page import RunningPage
@@ -88,8 +89,16 @@ def test_classify_gives_the_five_best(client: Client, models: dict[str, Path], p
     np.testing.assert_allclose([item["score"] for item in answer["classes"]], probabilities[best], atol=1e-4)
 
 
-def test_only_two_endpoints_are_public(client: Client) -> None:
-    assert set(client.view_api(return_format="dict")["named_endpoints"]) == {"/classify", "/detect"}
+def test_segment_gives_shares_and_a_label_image(client: Client, models: dict[str, Path], picture: Path) -> None:
+    answer, labels = client.predict(handle_file(picture), api_name="/segment")
+    found = load_runtime(models["segmenter"]).predict(picture)
+    assert answer["shares"] == found.to_json()
+    assert (answer["model"], answer["height"], answer["width"], answer["file"]) == ("segmenter", 90, 120, "bright.png")
+    np.testing.assert_array_equal(np.asarray(Image.open(labels)), found.labels)
+
+
+def test_only_three_endpoints_are_public(client: Client) -> None:
+    assert set(client.view_api(return_format="dict")["named_endpoints"]) == {"/classify", "/detect", "/segment"}
 
 
 def test_no_picture_is_said_so(page: RunningPage) -> None:

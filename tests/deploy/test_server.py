@@ -23,6 +23,7 @@ from backbones.errors import InputError
 from deploy import load_runtime
 from deploy.client import AsyncClient, Client, ServerError
 from deploy.repository_options import RepositoryOptions
+from deploy.serving.protocol import Reply
 from deploy.serving.repository_files import write
 from detection.detections import Detections
 from detection.masks.compressed import decompress
@@ -239,6 +240,32 @@ def test_every_way_to_ask_finds_the_same(
             assert client.predict(picture, threshold).to_json(client.classes()) == wanted
             assert [one.to_json(client.classes()) for one in client.predict([picture], threshold)] == [wanted]
             assert client.predict([]) == client.detect([]) == []
+
+
+def test_a_prediction_makes_no_conversion_and_undoes_none(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the file to the reply the built-in server frames once and unframes once: no tensors, no protocol between."""
+    from deploy.serving import builtin_server, service
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise AssertionError("a conversion")
+
+    for module, name in (
+        (builtin_server, "tensors_of"), (builtin_server, "read_request"), (builtin_server, "write_reply"),
+        (service, "decompress"),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, refuse)
+
+    async def ask() -> Reply:
+        engine = builtin_server.BuiltinEngine(repository)
+        await engine.open()
+        try:
+            return await engine.predict("shapes", PICTURES[0], lambda found: Reply.of(200, found.to_json()))
+        finally:
+            await engine.close()
+
+    reply = asyncio.run(ask())
+    assert reply.status == 200
+    assert json.loads(reply.body)[0]["mask"]["size"] == list(SIZES[0])
 
 
 def test_labels_of_pixels_are_those_of_the_runtime(server: RunningServer, models: Path) -> None:
