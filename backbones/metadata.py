@@ -25,6 +25,14 @@ TASKS = ("classification", "detection", "segmentation")
 CALLED = {"classification": "a classifier", "detection": "a detector", "segmentation": "a segmenter"}
 
 
+class DamagedMetadata(InputError):
+    """Metadata that no version wrote so."""
+
+    def __init__(self, origin: object, reason: str, advice: str = "get the file again") -> None:
+        super().__init__(f"{origin}: its metadata are damaged ({reason}); {advice}")
+        self.reason = reason
+
+
 @dataclass(frozen=True, kw_only=True)
 class Exported:
     """What only an exported file says.
@@ -114,7 +122,7 @@ class ModelMetadata:
         """
         number = values.get("format") if isinstance(values, Mapping) else None
         if not isinstance(number, int):
-            raise InputError(f"{origin}: its metadata are damaged (no format); get the file again")
+            raise DamagedMetadata(origin, "no format")
         if number > FORMAT:
             raise InputError(f"{origin}: format {number} is newer than this version reads ({FORMAT}); update")
         if number < oldest:
@@ -122,8 +130,7 @@ class ModelMetadata:
         try:
             return cls._read(values)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
-            raise InputError(f"{origin}: its metadata are damaged ({reason}); get the file again") from error
+            raise DamagedMetadata(origin, f"{type(error).__name__}: {' '.join(str(error).split())[:100]}") from error
 
     @classmethod
     def from_text(cls, text: str, origin: object, oldest: int = 1) -> ModelMetadata:
@@ -131,7 +138,7 @@ class ModelMetadata:
         try:
             values = json.loads(text)
         except ValueError as error:
-            raise InputError(f"{origin}: its metadata are damaged (not JSON); get the file again") from error
+            raise DamagedMetadata(origin, "not JSON") from error
         return cls.from_dict(values, origin, oldest)
 
     @classmethod
@@ -169,7 +176,7 @@ def read_exported(text: str | None, origin: object) -> ModelMetadata:
         raise InputError(f"{origin}: has no metadata of this project; export it with deploy/export.py")
     metadata = ModelMetadata.from_text(text, origin, oldest=_OLDEST_EXPORTED)
     if metadata.exported is None:
-        raise InputError(f"{origin}: its metadata are damaged (no precision); export the model again")
+        raise DamagedMetadata(origin, "no precision", "export the model again")
     from backbones.resize_fingerprint import resize_fingerprint  # needs numpy, which --help does without
 
     if metadata.exported.resize != resize_fingerprint():

@@ -89,7 +89,7 @@ def test_an_engine_is_compared_with_the_file_that_it_was_built_from(
     source = tmp_path / "model-portable-fp16.onnx"
     source.write_bytes(b"graph")
     record = SimpleNamespace(onnx=source.name, onnx_sha256=sha256_of(source))
-    monkeypatch.setattr(engines, "read_plan_metadata", lambda path: ({}, record))
+    monkeypatch.setattr(engines, "read_plan", lambda path: (b"", {}, record))
     assert engines.source_of(tmp_path / "model-fp16.plan") == source
     assert engines.source_of(source) == source
 

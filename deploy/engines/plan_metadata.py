@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from backbones.errors import InputError
-from backbones.metadata import ModelMetadata, read_exported
+from backbones.metadata import DamagedMetadata, ModelMetadata, read_exported
 from deploy.engines.binding import RTX, TITLES
 from deploy.engines.profiles import Profile
 
@@ -96,10 +96,14 @@ def read_plan(path: Path) -> tuple[bytes, ModelMetadata, EngineRecord]:
         text = sidecar.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise InputError(f"{sidecar}: cannot be read ({error}); build it again") from error
-    metadata = read_exported(text, sidecar)
     try:
+        metadata = read_exported(text, sidecar)
         assert metadata.exported is not None
         record = EngineRecord.from_dict(metadata.exported.engine or {})
+    except DamagedMetadata as error:
+        raise InputError(f"{sidecar}: does not describe an engine ({error.reason}); build it again") from error
+    except InputError:
+        raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
         raise InputError(f"{sidecar}: does not describe an engine ({reason}); build it again") from error

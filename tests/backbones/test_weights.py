@@ -266,10 +266,14 @@ def test_text_and_exported_files_are_no_weights(tmp_path: Path) -> None:
         read_weights(tmp_path / "model.onnx")
 
 
-def test_a_torchvision_file_needs_its_network_named(tmp_path: Path) -> None:
+def test_a_torchvision_files_network_is_told_by_its_tensors_or_named(tmp_path: Path) -> None:
     torch.save(torchvision_net("resnet18").state_dict(), tmp_path / "w.pth")
-    with pytest.raises(InputError, match="--arch"):
-        load_classifier(tmp_path / "w.pth")
+    assert load_classifier(tmp_path / "w.pth").backbone == "resnet18"
+    torch.save(torchvision_net("vgg16").state_dict(), tmp_path / "v.pth")
+    with pytest.raises(InputError, match="nor do its tensors tell it; give --arch"):
+        load_classifier(tmp_path / "v.pth")
+    with pytest.raises(InputError, match="does not fit this network"):
+        load_classifier(tmp_path / "w.pth", "resnet34")
     assert load_classifier(tmp_path / "w.pth", "resnet18").classes[:2] == ("0", "1")
     with pytest.raises(InputError, match="1000 classes, but 2 names"):
         load_classifier(tmp_path / "w.pth", "resnet18", ("a", "b"))

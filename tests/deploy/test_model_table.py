@@ -228,7 +228,6 @@ WORKS = {
                            "deploy/repository.py", "the page, segment"},
 }  # fmt: skip
 CLASSES_DIFFER = {
-    ("another project's classifier", "backbones/evaluate.py"): r"the model has no class 'cat' .* give --classes FILE",
     ("another project's detector", "detection/evaluate.py"): r"classes that the model does not know: cat",
 }
 """Files of others say no names of classes, and the data has some."""
@@ -246,15 +245,13 @@ def refusal(kind: str, command: str) -> str:
     if (kind, command) in CLASSES_DIFFER:
         return CLASSES_DIFFER[kind, command]
     if kind == "nobody's":
-        return r"theirs.pth: the parameter names \(nobody\) are nobody's that are known|not an exported model"
+        return r"theirs.pth: the parameter names \(nobody\) are no classification network's|not an exported model"
     if command == "deploy/repository.py":
         return NOT_EXPORTED
-    if kind.startswith("exported") and command in (
-        "backbones/analyze.py responses",
-        "backbones/prepare.py statistics",
-        "deploy/export.py",
-    ):
+    if kind.startswith("exported") and command in ONLY_TRAINED:
         return ALREADY
+    if kind == "another project's detector" and command in ONLY_TRAINED[:2]:
+        return r"are no classification network's that is known"
     called = {"c": "a classifier", "d": "a detector", "s": "a segmenter"}[
         kind.removeprefix("exported ").removeprefix("another project's ")[0]
     ]

@@ -20,6 +20,7 @@ from backbones.classification import Classification
 from backbones.classifier import Classifier
 from backbones.convention import InputConvention
 from backbones.errors import InputError
+from backbones.metadata import Exported, ModelMetadata
 from backbones.normalization import Normalize
 from deploy.runtimes import runtime_of
 from detection.detections import Detections
@@ -42,16 +43,16 @@ PICTURE = np.random.default_rng(0).integers(0, 255, (60, 50, 3), np.uint8)
 class StandIn:
     """A session of which nothing but its interface is real."""
 
-    metadata: dict[str, Any]
+    metadata: ModelMetadata
     engine: str = "none"
     outputs: list[str] = field(default_factory=list)
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         light = inputs["images"].mean((1, 2, 3)) / 255
         count, (height, width) = len(light), inputs["images"].shape[1:3]
-        if self.metadata["task"] == "classification":
+        if self.metadata.task == "classification":
             return {"logits": light[:, None] * np.array([[1.0, 2, 3]])}
-        if self.metadata["task"] == "segmentation":
+        if self.metadata.task == "segmentation":
             scores = np.broadcast_to(light[:, None, None], (count, height, width)).astype(np.float32)
             return {"labels": (inputs["images"][..., 0] // 100).astype(np.int64), "scores": scores}
         boxes = np.tile(np.array([[4, 4, 20, 30]], np.float32), (count, 6, 1))
@@ -60,10 +61,13 @@ class StandIn:
                 "exact": np.ones(count, bool)}  # fmt: skip
 
 
-def exported(task: str, **more: Any) -> Any:
+def exported(task: str, convention: InputConvention = CONVENTION, **more: Any) -> Any:
     architecture = SETTINGS if task == "detection" else SegmenterSettings("resnet20", CLASSES, input=SETTINGS.input)
-    about = {"task": task, "classes": list(CLASSES), "input": CONVENTION.to_dict(), **more}
-    return runtime_of(StandIn({**about, "architecture": architecture.to_dict()}))
+    facts = Exported(precision="fp32", flavour="portable", outputs=(), resize="", **more)
+    about = ModelMetadata(
+        task=task, architecture=architecture.to_dict(), classes=CLASSES, input=convention, exported=facts
+    )
+    return runtime_of(StandIn(about))
 
 
 def trained_classifier() -> Classifier:
@@ -200,6 +204,6 @@ def test_a_classifiers_results_are_an_array_together() -> None:
 
 
 def test_a_classifier_without_a_size_takes_pictures_of_several() -> None:
-    runtime = exported("classification", input=InputConvention((0.0,) * 3, (1.0,) * 3).to_dict())
+    runtime = exported("classification", InputConvention((0.0,) * 3, (1.0,) * 3))
     pictures = [np.full((size, 40, 3), 9, np.uint8) for size in (40, 30, 40)]
     assert len(runtime.predict(pictures)) == 3

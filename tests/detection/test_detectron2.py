@@ -21,7 +21,7 @@ from detection.detections import Detections
 from detection.masks.encoded import EncodedMasks
 from detection.masks.run_length import RunLengthMasks
 from detection.settings import InputSettings
-from detection.weights import is_detector, read_foreign_detector
+from detection.weights import convert_detector, is_detector, read_source
 from detection.weights.class_names import COCO
 from detection.weights.contract import Facts
 from detection.weights.detectron2_layout import DETECTRON2_DETECTORS
@@ -133,9 +133,9 @@ def test_the_pickle_is_read_without_running_it(tmp_path: Path) -> None:
     arrays = {name: np.zeros((2, 2), np.float32) for name in names}
     path = tmp_path / "model_final.pkl"
     path.write_bytes(pickle.dumps({"model": arrays, "__author__": "Detectron2 Model Zoo"}, protocol=2))
-    assert is_detector(path)
+    assert is_detector(read_source(path))
     with pytest.raises(InputError, match=r"model_final.pkl: detectron2's detector: its backbone"):
-        read_foreign_detector(path)
+        convert_detector(read_source(path))
     path.write_bytes(pickle.dumps({"model": {"evil": Path("x")}}))
     with pytest.raises(InputError, match="asks for pathlib"):
-        read_foreign_detector(path)
+        convert_detector(read_source(path))

@@ -181,7 +181,7 @@ def compiled_detector_learns_as_eager(device: torch.device, precision: str) -> N
         losses, reference = fast.train_step(small_batch())[0], eager.train_step(small_batch())[0]
         _assert_near(losses, reference, 0.02 if precision == "fp32" else 0.1)
     ours, theirs = (
-        torch.cat([p.grad.flatten() for p in job.detector.parameters() if p.grad is not None]) for job in (fast, eager)
+        torch.cat([p.grad.flatten() for p in job.model.parameters() if p.grad is not None]) for job in (fast, eager)
     )
     assert float((ours - theirs).norm() / theirs.norm()) < (0.05 if precision == "fp32" else 0.3)
 
