@@ -82,9 +82,7 @@ def convert(content: FileContent, origin: str) -> BackboneWeights:
     if row is None:
         sample = ", ".join(sorted(content.tensors)[:2]) or "no tensors at all"
         known = ", ".join(row.owner for row in FORMATS)
-        raise InputError(
-            f"{origin}: the parameter names ({sample}) are no classification network's that is known: {known}, or our own"
-        )
+        raise InputError(f"{origin}: the parameter names ({sample}) are no known classifier's: {known}, or our own")
     network = row.convert(content)
     unread = f"; {network.unread} tensors of its detector unread" if network.unread else ""
     return BackboneWeights(

@@ -245,13 +245,13 @@ def refusal(kind: str, command: str) -> str:
     if (kind, command) in CLASSES_DIFFER:
         return CLASSES_DIFFER[kind, command]
     if kind == "nobody's":
-        return r"theirs.pth: the parameter names \(nobody\) are no classification network's|not an exported model"
+        return r"theirs.pth: the parameter names \(nobody\) are no known classifier's|not an exported model"
     if command == "deploy/repository.py":
         return NOT_EXPORTED
     if kind.startswith("exported") and command in ONLY_TRAINED:
         return ALREADY
     if kind == "another project's detector" and command in ONLY_TRAINED[:2]:
-        return r"are no classification network's that is known"
+        return r"are no known classifier's"
     called = {"c": "a classifier", "d": "a detector", "s": "a segmenter"}[
         kind.removeprefix("exported ").removeprefix("another project's ")[0]
     ]
