@@ -100,8 +100,8 @@ def read_plan(path: Path) -> tuple[bytes, ModelMetadata, EngineRecord]:
         metadata = read_exported(text, sidecar)
         assert metadata.exported is not None
         record = EngineRecord.from_dict(metadata.exported.engine or {})
-    except DamagedMetadata as error:
-        raise InputError(f"{sidecar}: does not describe an engine ({error.reason}); build it again") from error
+    except DamagedMetadata as damage:
+        raise InputError(f"{sidecar}: does not describe an engine ({damage.reason}); build it again") from damage
     except InputError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
