@@ -197,7 +197,7 @@ def _evaluate_segmenter(options: EvaluationOptions, segmenter: Any) -> None:
         write_json(Path(options.output), {**about, **marks.metrics, "per_class": marks.per_class})
     if options.report:
         title = f"{Path(source).name} on {options.dataset} {options.split}"
-        write_report(Path(options.report), title, marks, segmenter.predict_each, data)
+        write_report(Path(options.report), title, marks, segmenter.predict_each, data, plots=False)
 
 
 def _refuse_for_pixels(options: EvaluationOptions) -> None:

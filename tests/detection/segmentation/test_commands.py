@@ -79,3 +79,4 @@ def test_models_are_scored_by_file(tmp_path: Path, capsys: pytest.CaptureFixture
     assert f"mIoU           {metrics['mIoU']:.4f}" in printed
     assert list(metrics["per_class"]) == [*CLASSES, "cat"]
     assert "Worst pictures" in (tmp_path / "r.html").read_text()
+    assert not (tmp_path / "plots").exists()
