@@ -14,6 +14,9 @@ from backbones.errors import InputError
 from deploy.serving.backend import PYTHON_VERSION
 
 VARIABLE = "TRITON_DIR"
+PROJECT = "SHORTCUT_PROJECT"
+"""In this variable models find the code that serves. Triton's own Python may be isolated, and then reads no
+``$PYTHONPATH``: it would run an installed project, perhaps of another version."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ def prepare_backends(installation: Installation, folder: Path) -> Path:
 def environment(installation: Installation, project: Path) -> dict[str, str]:
     """The variables with which Triton's Python models find this interpreter, its packages and this project."""
     variables = dict(os.environ)
-    variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(project), variables.get("PYTHONPATH")]))
+    variables[PROJECT] = str(project)
     if installation.stubs is not None:
         # The stub links libpython and takes its packages from the `python3` on the path: both must be this one.
         libraries = [str(sysconfig.get_config_var("LIBDIR")), str(installation.libraries)]

@@ -41,6 +41,7 @@ from deploy.serving.configuration import (
     from_text,
     texts_of,
 )
+from deploy.serving.installation import PROJECT
 from deploy.serving.service import ABOUT, MODEL_FILES
 
 if TYPE_CHECKING:
@@ -49,8 +50,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger("shortcut")
 
 PYTHON = "model.py"
-TEXT = '''"""Written by deploy/repository.py: what to run stands in config.pbtxt and in the files beside this one."""
+TEXT = f'''"""Written by deploy/repository.py: what to run stands in config.pbtxt and in the files beside this one."""
 
+import os
+import sys
+
+sys.path[:0] = filter(None, [os.environ.get("{PROJECT}")])  # the code that serves, before one that is installed
 from deploy.serving.backend import TritonPythonModel
 
 __all__ = ["TritonPythonModel"]

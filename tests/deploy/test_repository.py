@@ -21,9 +21,9 @@ from deploy.engines.plan_metadata import EngineRecord, sha256_of, sidecar_of
 from deploy.engines.profiles import Profile
 from deploy.repository_options import RepositoryOptions
 from deploy.serve_options import ServeOptions
-from deploy.serving.installation import environment, find_triton
+from deploy.serving.installation import Installation, environment, find_triton
 from deploy.serving.launching import choose_engine, read_key
-from deploy.serving.repository_files import PYTHON, check_repository, write
+from deploy.serving.repository_files import PYTHON, TEXT, check_repository, write
 from deploy.serving.triton_process import TritonProcess, free_port
 from tests.conftest import ROOT
 from tests.deploy.running_servers import need_triton
@@ -334,7 +334,17 @@ def test_finding_triton(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     for protocol in ("http", "grpc", "metrics"):
         assert f"--{protocol}-address=127.0.0.1" in command
     assert {"--model-control-mode=none", "--strict-readiness=true", "--disable-auto-complete-config"} <= set(command)
-    assert environment(found, tmp_path)["PYTHONPATH"].startswith(str(tmp_path))
+
+
+def test_a_model_in_triton_runs_the_code_that_serves_it(tmp_path: Path) -> None:
+    """Not the one that is installed, though Triton's Python reads no ``$PYTHONPATH``."""
+    (tmp_path / "deploy/serving").mkdir(parents=True)
+    (tmp_path / "deploy/serving/backend.py").write_text("TritonPythonModel = 'of this folder'")
+    (tmp_path / "model.py").write_text(TEXT + "print(TritonPythonModel)\n")
+    variables = environment(Installation(tmp_path, tmp_path), tmp_path)
+    command = [sys.executable, "-I", tmp_path / "model.py"]
+    run = subprocess.run(command, env=variables, capture_output=True, text=True)
+    assert run.stdout == "of this folder\n", run.stderr
 
 
 @pytest.mark.parametrize(
