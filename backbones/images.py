@@ -79,7 +79,7 @@ def picture_list(images: Any) -> tuple[list[Any], bool]:
     """
     if isinstance(images, _ALONE) or _is_tensor(images):
         return [_one_picture(images, "")], True
-    if not isinstance(images, Iterable) or isinstance(images, Mapping):
+    if not isinstance(images, Iterable) or isinstance(images, Mapping | io.IOBase):
         raise InputError(f"{type(images).__name__} is no picture; {_TAKEN}, or a sequence of these")
     return [_one_picture(image, f"picture {place}: ") for place, image in enumerate(images)], False
 
@@ -117,9 +117,12 @@ def _one_picture(image: Any, place: str) -> Any:
     if not tensor and not isinstance(image, np.ndarray):
         raise InputError(f"{place}{type(image).__name__} is no picture; {_TAKEN}")
     kind, shape = ("tensor" if tensor else "array"), list(image.shape)
+    pixels = str(image.dtype).removeprefix("torch.")
+    if pixels != "uint8":
+        raise InputError(f"{place}the {kind}'s pixels are {pixels}; give uint8 from 0 to 255")
+    if tensor and (image.is_sparse or image.is_meta):
+        raise InputError(f"{place}the tensor holds no plain pixels; give a dense one")
     array = image.detach().cpu().numpy() if tensor else image
-    if array.dtype != np.uint8:
-        raise InputError(f"{place}the {kind}'s pixels are {array.dtype}; give uint8 from 0 to 255")
     if array.ndim == 4:
         raise InputError(f"{place}the {kind} {shape} is a stack of pictures; give them as a sequence: list(stack)")
     if tensor:

@@ -49,6 +49,11 @@ def onnx_target(options: ExportOptions, flavour: str | None) -> Path:
     return (Path(options.output) if options.output else folder) / f"{'-'.join([stem, *marks])}.onnx"
 
 
+def draft_of(onnx_path: Path) -> Path:
+    """Where an ONNX file lies until it is verified; engines know it by its suffix."""
+    return onnx_path.with_name(f"{onnx_path.stem}.unverified.onnx")
+
+
 def _given_file(options: ExportOptions) -> Path | None:
     """``--output``, unless it is a folder."""
     given = options.output
@@ -78,6 +83,7 @@ def decide_names(options: ExportOptions, onnx_path: Path, plan_only: bool = Fals
     plan = plan_target(options, onnx_path)
     if not plan_only:
         outputs.file("--output", onnx_path, ONNX)
+        outputs.check("--output", draft_of(onnx_path), is_exported)
     if options.format == "tensorrt":
         outputs.file("--output", plan, PLAN)
         if options.timing_cache:  # TensorRT refuses what is no cache of its own

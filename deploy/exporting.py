@@ -17,7 +17,7 @@ from backbones.running.atomic_write import write_json
 from backbones.running.progress import start_logging
 from deploy.engine_names import TABLE
 from deploy.engines.binding import INSTALL
-from deploy.export_names import check_suffix, decide_names, onnx_target
+from deploy.export_names import check_suffix, decide_names, draft_of, onnx_target
 from deploy.export_options import AUTO, ExportOptions
 from deploy.exportable import open_exportable
 from deploy.exported_kinds import Exportable
@@ -60,7 +60,7 @@ def export(options: ExportOptions) -> Path:
     plan = decide_names(options, target)
     data = LabelledData(kind.judged, options.dataset, options.split, options.data_dir) if options.dataset else None
     pictures = verification_pictures(options.images) if options.images or data is None else data.some(PICTURES)
-    draft = target.with_name(f"{target.stem}.unverified.onnx")
+    draft = draft_of(target)
     try:
         about = _make(options, kind, pictures, data, draft)
         draft.replace(target)

@@ -57,7 +57,7 @@ class Kind:
         path = Path(given)
         if path.is_dir() or str(given).endswith(os.sep):
             return path / self.name
-        if path.suffix.lower() != self.suffix:
+        if path.suffix != self.suffix:  # readers know files by it, and x.JSON would be none
             raise InputError(f"{flag} {given}: give a name that ends in {self.suffix}")
         return path
 
@@ -144,7 +144,7 @@ class Outputs:
         if place in self._decided:
             raise InputError(f"{flag} {path}: {self._decided[place]} writes there too; give them different names")
         self._decided[place] = flag
-        _check_way(flag, path)
+        _check_way(flag, path, path.parents)
         if not os.path.lexists(path):
             return
         if path.is_dir() != whole:
@@ -230,16 +230,16 @@ def _folder(flag: str, given: str | Path) -> Path:
     folder = Path(given)
     if os.path.lexists(folder) and not folder.is_dir():
         raise InputError(f"{flag} {given}: is a file; name a folder")
-    _check_way(flag, folder)
+    _check_way(flag, given, [folder, *folder.parents])
     return folder
 
 
-def _check_way(flag: str, path: Path) -> None:
+def _check_way(flag: str, given: str | Path, folders: Sequence[Path]) -> None:
     """Raises:
     InputError: a folder on the way to a file is none, or nothing may be written into it.
     """
-    folder = next(parent for parent in path.parents if os.path.lexists(parent))
+    folder = next(folder for folder in folders if os.path.lexists(folder))  # at last . or /
     if not folder.is_dir():
-        raise InputError(f"{flag} {path}: {folder} is a file; choose another {flag}")
+        raise InputError(f"{flag} {given}: {folder} is a file; choose another {flag}")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"{flag} {path}: {folder} cannot be written to; choose another {flag}")
+        raise InputError(f"{flag} {given}: {folder} cannot be written to; choose another {flag}")

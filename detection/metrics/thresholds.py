@@ -10,7 +10,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -100,11 +100,11 @@ def thresholds_by_class(
     Raises:
         InputError: no such class, or a threshold that no score can be compared with.
     """
-    if threshold is not None and (not isinstance(threshold, int | float) or not 0 <= threshold <= 1):
-        raise InputError(f"threshold {threshold}: scores lie between 0 and 1")
+    if threshold is not None:
+        threshold = _one_score(threshold)
     count = len(model.classes)
     stored = model.score_thresholds if len(model.score_thresholds) == count else (DEFAULT,) * count
-    least = stored if threshold is None else (float(threshold),) * count
+    least = stored if threshold is None else (threshold,) * count
     if chosen is None:
         return tuple(least)
     wanted = _named(chosen, model.classes, option)
@@ -115,6 +115,21 @@ def warn_of_limit(settings: DetectorSettings, threshold: float | None) -> None:
     """Say so where a threshold asks for scores that the model itself leaves out; 0 asks for what there is."""
     if threshold and threshold < settings.output.score_threshold:
         logger.warning("the model itself leaves out scores up to %g", settings.output.score_threshold)
+
+
+def _one_score(threshold: Any) -> float:
+    """Any kind of number, numpy's and torch's too.
+
+    Raises:
+        InputError: it is none, or no score can be compared with it.
+    """
+    try:
+        value = math.nan if isinstance(threshold, bool | str) or np.ndim(threshold) else float(threshold)
+    except (TypeError, ValueError):
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise InputError(f"threshold {threshold}: scores lie between 0 and 1; give one number for all classes")
+    return value
 
 
 def _named(chosen: str | Sequence[str], classes: Sequence[str], option: str) -> set[str]:

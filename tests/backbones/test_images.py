@@ -228,6 +228,11 @@ def test_a_picture_and_a_sequence_of_pictures(tmp_path: Path) -> None:
         (torch.zeros(8, 8, 3, dtype=torch.uint8), r"the tensor's shape is \[8, 8, 3\]; give \[3, H, W\]"),
         (np.zeros((3, 8, 8), np.uint8), r"the array's shape is \[3, 8, 8\]; give \[H, W, 3\]"),
         (np.uint8(3), "uint8 is no picture"),
+        (io.BytesIO(b"a file"), "BytesIO is no picture"),
+        ([io.BytesIO(b"a file")], "picture 0: BytesIO is no picture"),
+        (torch.zeros(3, 8, 8, dtype=torch.bfloat16), "the tensor's pixels are bfloat16"),
+        (torch.zeros(3, 8, 8, dtype=torch.uint8, device="meta"), "holds no plain pixels"),
+        (torch.zeros(3, 8, 8, dtype=torch.uint8).to_sparse(), "holds no plain pixels"),
     ],
 )
 def test_what_is_no_picture_gets_one_sentence(pictures: object, message: str) -> None:

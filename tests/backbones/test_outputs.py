@@ -54,10 +54,10 @@ def refused(message: str, given: str, kind: Kind = METRICS, **settings: object) 
 
 def test_a_name_ends_as_its_kind_does_and_a_folder_takes_the_usual_one() -> None:
     Path("results").mkdir()
-    assert Outputs().file("--output", "a/b.JSON", METRICS) == Path("a/b.JSON")
+    assert Outputs().file("--output", "a/b.json", METRICS) == Path("a/b.json")
     assert Outputs().file("--output", "results", METRICS) == Path("results/metrics.json")
     assert Outputs().file("--output", "new/", METRICS) == Path("new/metrics.json")
-    for given in ("noend", "model.safetensors", ".json"):
+    for given in ("noend", "model.safetensors", ".json", "b.JSON"):
         refused(f"{given}: give a name that ends in .json", given)
     assert [path.name for path in Path().iterdir()] == ["results"]  # nothing is made before work starts
 
@@ -111,6 +111,12 @@ def test_folders_on_the_way_are_made_not_replaced() -> None:
     assert Outputs().file("--output", "folder.json", METRICS) == Path("folder.json/metrics.json")
     with pytest.raises(InputError, match="--output file: is a file; name a folder"):
         Outputs().folder("--output", "file")
+
+
+def test_the_folder_of_now_and_the_root_are_folders() -> None:
+    for given in (".", "./", "/"):
+        assert Outputs().folder("--output", given, ["found.json"]) == Path(given)
+    assert Outputs().new_folder("--output", ".") == Path()
 
 
 def test_two_outputs_have_two_names_and_what_lies_beside_counts() -> None:

@@ -25,7 +25,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "run").mkdir()
     (tmp_path / "run/model.safetensors").write_bytes(b"trained")
     write_classifier_like(tmp_path / "ours.onnx")
-    for name in ("theirs.onnx", "notes.json", "theirs.plan"):
+    for name in ("theirs.onnx", "notes.json", "theirs.plan", "fresh.unverified.onnx"):
         (tmp_path / name).write_text("mine")
     return tmp_path / "run"
 
@@ -63,6 +63,7 @@ def decided(**options: object) -> Path:
             {"output": "a.plan", "format": "tensorrt", "timing_cache": "run/model.safetensors"},
             r"is read by this command",
         ),
+        ({"output": "fresh.onnx"}, r"fresh.unverified.onnx: exists, and this command did not write it"),
         ({"model": "theirs.pth", "output": "theirs.onnx/x.onnx"}, r"theirs.onnx is a file"),
     ],
 )

@@ -170,7 +170,9 @@ def test_detectors_give_what_counts_as_found(kind: str) -> None:
         for a, b in zip(values(found), values(wanted), strict=True):
             np.testing.assert_allclose(a, b, atol=1e-3)
     assert len(model.predict(PICTURE, 8, 0)) == len(every)
-    for threshold in (-0.1, 1.5, float("nan"), "high"):
+    for number in (np.float32(0.5), np.array(0.5), np.float64(0.5), torch.tensor(0.5)):
+        assert len(model.predict(PICTURE, threshold=number)) == len(every.above(0.5))
+    for threshold in (-0.1, 1.5, float("nan"), "high", "0.5", True, (0.5, 0.5, 0.5), np.array([0.5])):
         with pytest.raises(InputError, match="scores lie between 0 and 1"):
             model.predict(PICTURE, threshold=threshold)
 
