@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backbones.errors import InputError
 from backbones.images import Picture, Size
-from detection.detections import Detections
-from detection.framing import FoundArrays, Framed, batch_of, batches_of_equal_size, frame, framed_ahead, unframe
+from detection.framing import FoundArrays, Framed, PictureDetector, batch_of, frame
 from detection.settings import InputSettings
 
 
@@ -42,19 +40,23 @@ class ViewSettings:
         return (own, *sorted({*self.maxout, *self.scales} - {own}))
 
 
-DetectViews = Callable[[Sequence[Picture], Sequence[NDArray[np.int64]]], FoundArrays]
-"""A batch at each size, images [B, H, W, 3] uint8 and sizes [B, 2] -> what is found, in pixels of the first."""
-
-
 @dataclass(frozen=True)
 class FramedViews:
-    """A picture at every size that is wanted, the detector's own first."""
+    """A picture at every size that is wanted, the detector's own first: what is found is in its pixels."""
 
     frames: tuple[Framed, ...]
 
     @property
     def number(self) -> int:
         return self.frames[0].number
+
+    @property
+    def image(self) -> Picture:
+        return self.frames[0].image
+
+    @property
+    def original(self) -> Size:
+        return self.frames[0].original
 
     @property
     def padded(self) -> tuple[Size, ...]:
@@ -65,18 +67,16 @@ class FramedViews:
         return sum(framed.pixels for framed in self.frames)
 
 
-def predict_views(
-    detect: DetectViews, pictures: Iterable[Any], settings: InputSettings, views: ViewSettings, batch_size: int
-) -> Iterator[tuple[int, Detections]]:
-    """As ``detection.framing.predict_pictures``, every picture at all sizes of ``views``."""
+class ViewsDetector(PictureDetector):
+    """A detector, trained or exported, that takes a batch at each size: ``detect_arrays(images, sizes)`` of lists."""
 
-    def make(number: int, picture: Picture) -> FramedViews:
-        return frame_views(number, picture, settings, views)
+    views: ViewSettings
 
-    for group in batches_of_equal_size(framed_ahead(make, pictures), batch_size):
-        found = detect(*batches_of_views(group))
-        for row, picture in enumerate(group):
-            yield picture.number, unframe(picture.frames[0], found, row)
+    def frame(self, number: int, picture: Picture) -> FramedViews:
+        return frame_views(number, picture, self.settings.input, self.views)
+
+    def look(self, group: Sequence[FramedViews]) -> FoundArrays:
+        return self.detect_arrays(*batches_of_views(group))
 
 
 def frame_views(number: int, picture: Picture, settings: InputSettings, views: ViewSettings) -> FramedViews:
