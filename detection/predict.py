@@ -11,8 +11,7 @@ if __package__ in (None, ""):  # run as a script: the project's root, not this f
     _here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [os.path.dirname(_here)] + [p for p in sys.path if os.path.abspath(p or ".") != _here]
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -25,7 +24,6 @@ from detection.inference_switches import Switches
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from backbones.running.progress import Progress
     from detection.prediction.copies import Copies
     from detection.prediction.listings import Listing
     from detection.prediction.sources import Source
@@ -39,7 +37,6 @@ EXAMPLES = (
 )
 SAVED = {"detection": ("pictures", "json", "coco", "csv", "yolo"), "segmentation": ("pictures", "json", "labels")}
 ALL_SAVED = tuple(dict.fromkeys(kind for kinds in SAVED.values() for kind in kinds))
-SAYING = 10.0  # seconds between two words on the rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +112,7 @@ def run(options: PredictionOptions) -> None:
     from backbones.running.command_line import Interrupted
     from backbones.running.interrupts import noticing_interrupts
     from backbones.running.outputs import Outputs, recording
-    from backbones.running.progress import progress, start_logging
+    from backbones.running.progress import advance_and_report, progress, start_logging
     from deploy.models import open_tested
     from detection.prediction.running import Outcome, Prediction, Settings
     from detection.prediction.sources import find_sources
@@ -149,7 +146,7 @@ def run(options: PredictionOptions) -> None:
         open_listings as listings,
     ):
         drawn = copies if "pictures" in saved else None
-        Prediction(model, settings, drawn, listings, _pace(bar), interrupted, outcome).run(sources)
+        Prediction(model, settings, drawn, listings, advance_and_report(bar), interrupted, outcome).run(sources)
         stopped = interrupted()
         if stopped and not outcome.done:
             raise Interrupted("nothing was done")
@@ -182,15 +179,16 @@ def _objects(options: PredictionOptions, detector: Any, sources: "Sequence[Sourc
 def _pixels(options: PredictionOptions, segmenter: Any, sources: "Sequence[Source]", saved: Sequence[str]) -> "Looking":
     """How labelled pixels are drawn and listed; every pixel has a class, so nothing is left out."""
     from detection.prediction.copies import Copies
-    from detection.segmentation.prediction import draw_map, open_pixel_listings, result_names
+    from detection.prediction.listings import Labelling, open_listings, result_names
+    from detection.segmentation.drawing import draw_map
 
     given = [flag for flag in ("threshold", "classes", "max_detections") if getattr(options, flag) is not None]
     if given:
         raise InputError(f"--{given[0].replace('_', '-')}: only detectors have it, and {options.model} is none")
     output = Path(options.output)
     copies = Copies(output, segmenter.classes, options.format, options.enlarge, draw_map)
-    written = result_names(saved, options.format, sources)
-    return None, copies, written, open_pixel_listings(saved, output, segmenter.classes)
+    written = result_names(saved, options.format, sources, task=segmenter.task)
+    return None, copies, written, open_listings(saved, output, Labelling(segmenter.classes, task=segmenter.task))
 
 
 _BY_TASK = {"detection": _objects, "segmentation": _pixels}
@@ -204,21 +202,6 @@ def _refuse_nothing(faults: Sequence[InputError]) -> NoReturn:
 def _name(faults: Sequence[InputError]) -> None:
     for fault in faults:
         print(f"error: {' '.join(str(fault).split())}", file=sys.stderr)
-
-
-def _pace(bar: "Progress") -> Callable[[int], None]:
-    """Advance a progress bar, and say now and then how fast it goes."""
-    begun = said = time.monotonic()
-
-    def advance(count: int) -> None:
-        nonlocal said
-        bar.advance(count)
-        now = time.monotonic()
-        if now - said >= SAYING:
-            said = now
-            bar.report(f"{bar.done / (now - begun):.1f} a second")
-
-    return advance
 
 
 def main(argv: Sequence[str] | None = None) -> int:

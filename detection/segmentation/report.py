@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from backbones.images import Labels, Picture, resize, resize_nearest
+from backbones.images import Picture
 from backbones.running.report import Report, new_figure, plot_records
 from detection.segmentation.drawing import draw_labels
 from detection.segmentation.evaluation import SegmentationMarks, SegmentEach
@@ -74,16 +74,12 @@ def _shown(
     shown = []
     for place, image in enumerate(images):
         picture = data.images.pictures[image]
-        pair = [_drawn(picture, labels, data.classes) for labels in (data.labels[image], found[place].labels)]
+        enlarge = max(1, READABLE // min(picture.shape[:2]))
+        both = (data.labels[image], found[place].labels)
+        pair = [draw_labels(picture, labels, data.classes, enlarge) for labels in both]
         name = data.images.annotations.names[image]
         shown.append((np.concatenate(pair, 1), f"{name}: {marks.image_accuracy[image]:.0%} of the pixels right"))
     return shown
-
-
-def _drawn(picture: Picture, labels: Labels, classes: Sequence[str]) -> Picture:
-    scale = max(1, READABLE // min(labels.shape))
-    size = (labels.shape[0] * scale, labels.shape[1] * scale)
-    return draw_labels(resize(picture, size), resize_nearest(labels, size), classes)
 
 
 def _class_bars(per_class: Mapping[str, float]) -> Any:

@@ -21,7 +21,7 @@ from detection import framing
 from detection.framing import FoundArrays, Framed, PictureDetector, batches_of_equal_size
 from detection.metrics.thresholds import thresholds_by_class, warn_of_limit
 from detection.prediction.copies import Copies
-from detection.prediction.listings import LISTINGS, Labelling, Listing, open_listings, read_image_ids, result_names
+from detection.prediction.listings import LISTINGS, Labelling, open_listings, read_image_ids, result_names
 from detection.prediction.running import Outcome, Prediction, Settings
 from detection.prediction.sources import Source, find_sources
 from detection.settings import DetectorSettings, InputSettings
@@ -234,16 +234,14 @@ def test_a_failed_run_leaves_no_listings(tmp_path: Path) -> None:
     assert not list((tmp_path / "out").iterdir())
 
 
-class Count(Listing):
+class Count:
     """Counts pictures that are in memory when one is listed."""
 
     def __init__(self) -> None:
         self.most = 0
 
-    def add(self, view: Any, found: Any) -> None:
+    def __call__(self, view: Any, found: Any) -> None:
         self.most = max(self.most, Held.alive)
-
-    def finish(self) -> None: ...
 
 
 class Held(np.ndarray):
