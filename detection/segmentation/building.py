@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,6 @@ from detection.segmentation.fcn import FCNHead
 from detection.segmentation.segmenter import Segmenter
 from detection.segmentation.settings import SegmenterSettings
 from detection.segmentation.torchvision_fcn import convert_torchvision
-
-logger = logging.getLogger("shortcut")
 
 
 def build_segmenter(settings: SegmenterSettings, weights: str | Path | FileContent | None = None) -> Segmenter:
@@ -99,13 +96,7 @@ def segmenter_of(content: FileContent) -> Segmenter:
 def _in_our_terms(content: FileContent) -> tuple[SegmenterSettings, dict[str, Tensor]]:
     metadata = content.metadata
     if metadata is None:
-        converted = convert_torchvision(content.tensors, content.origin)
-        if converted.unread:
-            logger.info(
-                "%s: left out: %d tensors of the auxiliary head, which only training uses", content.origin,
-                converted.unread,
-            )  # fmt: skip
-        return converted.settings, converted.tensors
+        return convert_torchvision(content.tensors, content.origin)
     if metadata.task != "segmentation":
         raise InputError(f"{content.origin}: holds {metadata.called}, not a segmenter; --head fcn trains one")
     return SegmenterSettings.from_dict(metadata.architecture), content.tensors
