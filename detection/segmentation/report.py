@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from backbones.images import Picture
-from backbones.running.report import Report, new_figure, plot_records
+from backbones.running.report import Report, new_figure, recorded
 from detection.segmentation.drawing import draw_labels
 from detection.segmentation.evaluation import SegmentationMarks, SegmentEach
 from detection.segmentation.labelled_images import SegmentationData
@@ -47,15 +47,8 @@ def write_report(
     with report.row():
         report.plot(_class_bars(marks.per_class), "Intersection over union", "classes.png")
         report.plot(_confusions(marks), "What becomes of the pixels of each class", "confusion.png")
-    if records:
-        report.heading("Training")
-        with report.row():
-            logged = dict.fromkeys(name for record in records for name in record)
-            losses = [name for name in logged if name not in ("step", "time", "learning_rate", *marks.metrics)]
-            report.plot(plot_records(records, losses, "losses"), "Means between log lines", "losses.png")
-            curves = plot_records(records, list(marks.metrics), "marks")
-            report.plot(curves, "On the validation split", "marks.png")
-            report.plot(plot_records(records, ["learning_rate"], "learning rate"), "", "learning_rate.png")
+    losses = [name for name in recorded(records) if name not in marks.metrics]
+    report.training(records, losses, list(marks.metrics), "marks", "On the validation split")
     order = np.argsort(marks.image_accuracy, kind="stable").tolist()
     for heading, chosen in (("Worst pictures", order[:SHOWN]), ("Best pictures", order[::-1][:SHOWN])):
         report.heading(heading)
