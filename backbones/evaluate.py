@@ -161,9 +161,9 @@ def _open_member(
     logits = opened.logits
     if options.protocol == MULTI_SCALE:
         if not isinstance(opened, ClassifierRuntime):
-            from backbones.protocols.dense import DenseLogits
+            from backbones.protocols.dense import DenseClassifier
 
-            logits = DenseLogits(opened)
+            logits = DenseClassifier(opened).logits
         elif not (opened.metadata.exported and opened.metadata.exported.dense):
             raise InputError(
                 f"{model}: was exported for one size of pictures; multi-scale testing needs the trained model"

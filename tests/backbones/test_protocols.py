@@ -21,7 +21,7 @@ from backbones.framing import at_scales, frame_for_classifier, ten_crops
 from backbones.images import Picture
 from backbones.normalization import Normalize
 from backbones.protocols.class_names import columns_for, labels_for
-from backbones.protocols.dense import DenseLogits, dense_logits, vgg_score_map
+from backbones.protocols.dense import DenseClassifier, dense_logits, vgg_score_map
 from backbones.protocols.ensemble import Member, ensemble_scores
 from backbones.protocols.reading import map_ahead
 from backbones.protocols.scoring import mean_scores, softmax
@@ -128,7 +128,7 @@ def test_center_scores_are_the_softmax_of_the_central_crop(data: Pictures) -> No
 
 def test_multi_scale_scores_are_the_mean_over_five_sizes(data: Pictures) -> None:
     classifier = small_classifier()
-    dense = Member("m", DenseLogits(classifier), classifier.convention, classifier.classes)
+    dense = Member("m", DenseClassifier(classifier).logits, classifier.convention, classifier.classes)
     expected = []
     for picture in data.pictures[:3]:
         height, width = picture.shape[:2]
