@@ -39,7 +39,9 @@ class Detector(FasterRCNN, PictureDetector):
         return to_arrays(found, self.settings)
 
     def finished(self, result: Detections) -> Detections:
-        return to_tensors(result)
+        """Boxes, scores and labels as tensors; masks stay run lengths."""
+        boxes, scores, labels = (torch.from_numpy(part) for part in (result.boxes, result.scores, result.labels))
+        return replace(result, boxes=boxes, scores=scores, labels=labels)
 
 
 def to_arrays(found: DetectionBatch, settings: DetectorSettings) -> FoundArrays:
@@ -47,9 +49,3 @@ def to_arrays(found: DetectionBatch, settings: DetectorSettings) -> FoundArrays:
     masks = None if found.masks is None else found.masks.float().cpu().numpy()
     boxes, scores, labels = (part.cpu().numpy() for part in (found.boxes, found.scores, found.labels))
     return FoundArrays.of(settings, boxes, scores, labels, masks)
-
-
-def to_tensors(found: Detections) -> Detections:
-    """Boxes, scores and labels as tensors; masks stay run lengths."""
-    boxes, scores, labels = (torch.from_numpy(part) for part in (found.boxes, found.scores, found.labels))
-    return replace(found, boxes=boxes, scores=scores, labels=labels)

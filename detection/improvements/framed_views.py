@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-from numpy.typing import NDArray
-
 from backbones.errors import InputError
 from backbones.images import Picture, Size
 from detection.framing import FoundArrays, Framed, PictureDetector, batch_of, frame
@@ -68,27 +65,18 @@ class FramedViews:
 
 
 class ViewsDetector(PictureDetector):
-    """A detector, trained or exported, that takes a batch at each size: ``detect_arrays(images, sizes)`` of lists."""
+    """A detector, trained or exported, whose ``detect_arrays`` takes lists: a batch and valid sizes at each size."""
 
     views: ViewSettings
 
     def frame(self, number: int, picture: Picture) -> FramedViews:
-        return frame_views(number, picture, self.settings.input, self.views)
+        own = self.settings.input
+        sides = self.views.sides(own.shorter)
+        return FramedViews(tuple(frame(number, picture, input_at(own, side)) for side in sides))
 
     def look(self, group: Sequence[FramedViews]) -> FoundArrays:
-        return self.detect_arrays(*batches_of_views(group))
-
-
-def frame_views(number: int, picture: Picture, settings: InputSettings, views: ViewSettings) -> FramedViews:
-    """Resize a picture to every size of ``views``."""
-    sides = views.sides(settings.shorter)
-    return FramedViews(tuple(frame(number, picture, input_at(settings, side)) for side in sides))
-
-
-def batches_of_views(group: Sequence[FramedViews]) -> tuple[list[Picture], list[NDArray[np.int64]]]:
-    """Pictures that are padded alike at every size: a batch at each, images [B, H, W, 3] and valid sizes [B, 2]."""
-    pairs = [batch_of(frames) for frames in zip(*(picture.frames for picture in group), strict=True)]
-    return [images for images, _ in pairs], [sizes for _, sizes in pairs]
+        pairs = [batch_of(frames) for frames in zip(*(picture.frames for picture in group), strict=True)]
+        return self.detect_arrays([images for images, _ in pairs], [sizes for _, sizes in pairs])
 
 
 def input_at(own: InputSettings, side: int) -> InputSettings:

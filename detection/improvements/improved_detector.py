@@ -14,7 +14,7 @@ from backbones.errors import InputError
 from backbones.images import Picture
 from backbones.running.precision import autocast
 from detection.detections import Detections
-from detection.detector import Detector, to_arrays, to_tensors
+from detection.detector import Detector, to_arrays
 from detection.framing import FoundArrays
 from detection.improvements.ensemble import mean_scorer, union
 from detection.improvements.framed_views import ViewsDetector, ViewSettings
@@ -88,7 +88,7 @@ class ImprovedDetector(ViewsDetector):
         return to_arrays(found, self.settings)
 
     def finished(self, result: Detections) -> Detections:
-        return to_tensors(result)
+        return self.detectors[0].finished(result)
 
     def detect(self, images: Sequence[Tensor], sizes: Sequence[Tensor]) -> DetectionBatch:
         """Detections in pixels of the first batch, which is at the detector's own size.
