@@ -77,10 +77,9 @@ def run(options: EvaluationOptions) -> None:
     from backbones.evaluation import rates_of
     from backbones.protocols.ensemble import ensemble_scores
     from backbones.protocols.labelled_data import read_for
-    from backbones.protocols.reporting import advance_and_report
     from backbones.running.atomic_write import write_json
     from backbones.running.precision import autocast, choose_device, warn_of_emulation
-    from backbones.running.progress import progress, start_logging
+    from backbones.running.progress import advance_and_report, progress, start_logging
     from deploy.models import is_exported
 
     _check(options)
@@ -93,7 +92,7 @@ def run(options: EvaluationOptions) -> None:
     data = read_for(members[0].classes, options.dataset, options.split, options.data_dir)
     total = len(members) * len(data.labels)
     with autocast(device, options.precision), progress("scoring", total, quiet=options.quiet) as bar:
-        advance = advance_and_report(bar, "pictures")
+        advance = advance_and_report(bar, "pictures", every=20)
         scores = ensemble_scores(members, data.pictures, options.protocol, options.batch_size, options.workers, advance)
     rates = rates_of(scores, data.labels)
     print(f"top-1 error {rates.top1:.2f} %   top-5 error {rates.top5:.2f} %   {rates.images} images   "
@@ -162,9 +161,9 @@ def _open_member(
     logits = opened.logits
     if options.protocol == MULTI_SCALE:
         if not isinstance(opened, ClassifierRuntime):
-            from backbones.protocols.dense import DenseLogits
+            from backbones.protocols.dense import DenseClassifier
 
-            logits = DenseLogits(opened)
+            logits = DenseClassifier(opened).logits
         elif not (opened.metadata.exported and opened.metadata.exported.dense):
             raise InputError(
                 f"{model}: was exported for one size of pictures; multi-scale testing needs the trained model"

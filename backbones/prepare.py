@@ -104,12 +104,11 @@ def write_statistics(options: PreparationOptions) -> None:
     from backbones.data.datasets import read_classification
     from backbones.data.folders import read_class_names
     from backbones.errors import InputError
-    from backbones.protocols.reporting import advance_and_report
     from backbones.protocols.sample import FramedSample, draw_numbers
     from backbones.running.known_files import safetensors_with
     from backbones.running.outputs import Kind, output_files
     from backbones.running.precision import autocast, choose_device, warn_of_emulation
-    from backbones.running.progress import progress, start_logging
+    from backbones.running.progress import advance_and_report, progress, start_logging
     from backbones.weights.reading import read_source
 
     if not options.model or not options.output:
@@ -137,7 +136,7 @@ def write_statistics(options: PreparationOptions) -> None:
     )
     total = len(sample) * passes_over(classifier, options.exact)
     with autocast(device, options.precision), progress("statistics", total, quiet=options.quiet) as bar:
-        images = recompute_statistics(classifier, sample, options.exact, advance_and_report(bar, "batches"))
+        images = recompute_statistics(classifier, sample, options.exact, advance_and_report(bar, "batches", every=20))
     about = {"dataset": options.dataset, "split": options.split, "images": images, "exact": options.exact}
     _write(classifier, said, options, about)
     print(f"{options.output}: {passes_over(classifier)} layers with the statistics of {images} images")

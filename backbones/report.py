@@ -10,14 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backbones.data.labelled import LabelledPictures
+from backbones.evaluation import rates_of
 from backbones.images import Picture, fit_size, resize
-from backbones.running.report import Report, new_figure, plot_records
+from backbones.protocols.scoring import softmax
+from backbones.running.report import Report, new_figure, recorded
 
 SHOWN = 12
 PAIRS = 20
 MATRIX_CLASSES = 25  # larger confusion matrices cannot be read
 _SIDE = 160  # of the pictures shown
-_STEP_VALUES = ("step", "time", "learning_rate")
 
 
 def write_report(
@@ -43,10 +44,9 @@ def write_report(
     report = Report(title, path.parent / "plots")
     report.heading(f"Errors on {len(data.labels)} pictures")
     report.facts(_marks(probabilities, data))
-    if records:
-        report.heading("Training")
-        with report.row():
-            _add_curves(report, records)
+    names = recorded(records)
+    errors = [name for name in names if name.endswith("_error")]
+    report.training(records, [name for name in names if name not in errors], errors, "errors", "In per cent")
     confused = confusion(guesses, data.labels, len(data.classes))
     report.heading("Confused classes")
     with report.row():
@@ -74,9 +74,7 @@ def as_probabilities(scores: NDArray[np.floating]) -> NDArray[np.float64]:
     exact: NDArray[np.float64] = np.asarray(scores, dtype=np.float64)
     if (exact >= 0).all() and np.allclose(exact.sum(1), 1, atol=1e-3):
         return exact
-    powers = np.exp(exact - exact.max(1, keepdims=True))
-    softmax: NDArray[np.float64] = powers / powers.sum(1, keepdims=True)
-    return softmax
+    return softmax(exact)
 
 
 def confusion(guesses: NDArray[np.integer], labels: NDArray[np.integer], classes: int) -> NDArray[np.int64]:
@@ -110,28 +108,15 @@ def worst_mistakes(probabilities: NDArray[np.float64], labels: NDArray[np.intege
 
 
 def _marks(probabilities: NDArray[np.float64], data: LabelledPictures) -> dict[str, str]:
-    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :5]
-    right = best == data.labels[:, None]
+    rates = rates_of(probabilities, data.labels)
     chosen = np.maximum(probabilities[np.arange(len(data.labels)), data.labels], 1e-12)
     return {
-        "top-1 error": f"{100 * (1 - right[:, 0].mean()):.2f} %",
-        "top-5 error": f"{100 * (1 - right.any(1).mean()):.2f} %",
+        "top-1 error": f"{rates.top1:.2f} %",
+        "top-5 error": f"{rates.top5:.2f} %",
         "cross entropy": f"{-np.log(chosen).mean():.4f}",
         "mean probability of the guess": f"{probabilities.max(1).mean():.1%}",
         "classes": str(len(data.classes)),
     }
-
-
-def _add_curves(report: Report, records: Sequence[Mapping[str, Any]]) -> None:
-    recorded = list(dict.fromkeys(name for record in records for name in record if name not in _STEP_VALUES))
-    errors = [name for name in recorded if name.endswith("_error")]
-    losses = [name for name in recorded if name not in errors]
-    if losses:
-        report.plot(plot_records(records, losses, "losses"), "Means between log lines", "losses.png")
-    if errors:
-        report.plot(plot_records(records, errors, "errors"), "In per cent", "errors.png")
-    if any("learning_rate" in record for record in records):
-        report.plot(plot_records(records, ["learning_rate"], "learning rate"), "", "learning_rate.png")
 
 
 def plot_confusion(counts: NDArray[np.int64], classes: Sequence[str]) -> Any:

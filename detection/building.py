@@ -6,7 +6,7 @@ import logging
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,9 @@ from detection.regions import BoxPredictor
 from detection.rpn import RegionProposalNetwork
 from detection.settings import DetectorSettings
 from detection.weights import convert_detector, read_source
+
+if TYPE_CHECKING:
+    from detection.segmentation.segmenter import Segmenter
 
 logger = logging.getLogger("shortcut")
 
@@ -76,20 +79,23 @@ def build_head(backbone: Backbone, settings: DetectorSettings) -> DetectionHead:
     return head
 
 
-def save_detector(detector: Detector, path: Path, **metadata: Any) -> None:
+def save_model(model: Detector | Segmenter, path: Path, **metadata: Any) -> None:
     """Write weights and settings as one safetensors file.
 
     Args:
-        detector: any.
+        model: any detector or segmenter.
         path: ``.safetensors``.
         **metadata: plain values that travel along (recipe, metrics).
     """
-    write_model(path, detector.state_dict(), describe(detector).with_more(**metadata))
+    write_model(path, model.state_dict(), describe(model).with_more(**metadata))
 
 
-def describe(detector: Detector) -> ModelMetadata:
-    """What a file says of a detector."""
-    return ModelMetadata(task="detection", architecture=detector.settings.to_dict(), classes=detector.classes)
+save_detector = save_model
+
+
+def describe(model: Detector | Segmenter) -> ModelMetadata:
+    """What a file says of a detector or segmenter."""
+    return ModelMetadata(task=model.task, architecture=model.settings.to_dict(), classes=model.classes)
 
 
 def load_detector(source: str | Path, device: str = "cpu") -> Detector:

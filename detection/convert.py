@@ -57,8 +57,8 @@ def run(options: ConversionOptions) -> None:
     from backbones.running.outputs import Kind, output_files
     from backbones.running.progress import start_logging
     from detection.building import assemble, detector_of, save_detector
+    from detection.settings import exportable_settings
     from detection.weights import convert_detector, read_source
-    from detection.weights.exportable import exportable_settings
 
     if not options.weights or not options.output:
         raise InputError("give --weights NAME-OR-FILE and --output FILE.safetensors")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -12,53 +11,20 @@ from backbones.images import Picture
 from backbones.running.precision import autocast
 from detection.detections import Detections
 from detection.faster_rcnn import FasterRCNN
-from detection.framing import FoundArrays, predict_in_order, predict_pictures
+from detection.framing import FoundArrays, PictureDetector
 from detection.scoring import DetectionBatch
 from detection.settings import DetectorSettings
 
 
-class Detector(FasterRCNN):
+class Detector(FasterRCNN, PictureDetector):
     """``FasterRCNN`` with the methods that files and pictures need."""
 
-    task = "detection"
     precision: str = "fp32"
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names in the order of the labels."""
         return self.settings.classes
-
-    def predict(
-        self, images: Any, batch_size: int = 8, threshold: float | None = None
-    ) -> Detections | list[Detections]:
-        """Detect in pictures.
-
-        Args:
-            images: a path, the bytes of a file, a Pillow image, a uint8 array [H, W, 3] or a uint8 tensor [3, H, W],
-                of any size; or a sequence of these.
-            batch_size: at most so many at once.
-            threshold: the least score, 0 for all that the network puts out; by default each class's own, if the model
-                stores them, or 0.5.
-
-        Returns:
-            One result for one picture, a list for a sequence: tensors on the CPU, in the picture's pixels.
-
-        Raises:
-            InputError: something is no picture, and the message names it; or the threshold is no score.
-        """
-        return predict_in_order(self.predict_each, images, self.settings, batch_size, threshold, to_tensors)
-
-    def predict_each(self, images: Iterable[Any], batch_size: int = 8) -> Iterator[tuple[int, Detections]]:
-        """All that the network puts out, of whatever score, for metrics and comparisons: over a stream, as numpy.
-
-        Args:
-            images: anything that ``read_image`` takes.
-            batch_size: at most so many at once.
-
-        Yields:
-            (place in the stream, detections), in the order in which batches fill.
-        """
-        return predict_pictures(self.detect_arrays, images, self.settings.input, batch_size)
 
     @torch.inference_mode()
     def detect_arrays(self, images: Picture, sizes: Any) -> FoundArrays:
@@ -72,15 +38,14 @@ class Detector(FasterRCNN):
         self.train(training)
         return to_arrays(found, self.settings)
 
+    def finished(self, result: Detections) -> Detections:
+        """Boxes, scores and labels as tensors; masks stay run lengths."""
+        boxes, scores, labels = (torch.from_numpy(part) for part in (result.boxes, result.scores, result.labels))
+        return replace(result, boxes=boxes, scores=scores, labels=labels)
+
 
 def to_arrays(found: DetectionBatch, settings: DetectorSettings) -> FoundArrays:
     """The same as numpy arrays on the CPU."""
     masks = None if found.masks is None else found.masks.float().cpu().numpy()
     boxes, scores, labels = (part.cpu().numpy() for part in (found.boxes, found.scores, found.labels))
     return FoundArrays.of(settings, boxes, scores, labels, masks)
-
-
-def to_tensors(found: Detections) -> Detections:
-    """Boxes, scores and labels as tensors; masks stay run lengths."""
-    boxes, scores, labels = (torch.from_numpy(part) for part in (found.boxes, found.scores, found.labels))
-    return replace(found, boxes=boxes, scores=scores, labels=labels)

@@ -181,6 +181,7 @@ def _evaluate_segmenter(options: EvaluationOptions, segmenter: Any) -> None:
     from detection.segmentation.datasets import read_segmentation, refuse_faulty_labels
     from detection.segmentation.evaluation import evaluate_segmenter
     from detection.segmentation.report import write_report
+    from detection.tables import plain_lines
 
     _refuse_for_pixels(options)
     data, faults = read_segmentation(options.dataset, options.split, segmenter.classes, data_dir=options.data_dir)
@@ -189,8 +190,7 @@ def _evaluate_segmenter(options: EvaluationOptions, segmenter: Any) -> None:
         marks = evaluate_segmenter(segmenter.predict_each, data, options.batch_size, bar.advance)
     if not distributed.is_main():
         return
-    for name, value in {**marks.metrics, **marks.per_class}.items():
-        print(f"{name:<14} {value:.4f}" if value >= 0 else f"{name:<14} no ground truth")
+    print("\n".join(plain_lines({**marks.metrics, **marks.per_class})))
     source = options.model[0]
     if options.output:
         about = {"model": source, "dataset": options.dataset, "split": options.split, "images": len(data)}

@@ -1,6 +1,6 @@
 """From pictures of any size to padded batches, and from boxes in a batch back to the pictures.
 
-Every detector, eager or exported, predicts through ``predict_pictures``. Numpy and pillow only. A picture is padded to
+Every detector and segmenter, eager or exported, is a ``PictureModel``. Numpy and pillow only. A picture is padded to
 its own size rounded up, and shares a batch only with pictures of the same padded size, so what is found in it
 never depends on its neighbours.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,9 +58,22 @@ class FoundArrays:
         whole_pixels = settings.masks is not None and settings.masks.whole_pixels
         return cls(boxes, scores, labels, masks, whole_pixels, settings.classes, settings.category_ids)
 
-
-Detect = Callable[[Picture, NDArray[np.int64]], FoundArrays]
-"""(images [B, H, W, 3] uint8, sizes [B, 2]) -> what is found."""
+    def unframe(self, picture: Framed, row: int) -> Detections:
+        """What is found in one picture: without the padding, boxes scaled back to it, and masks pasted into it."""
+        real = self.scores[row] > 0
+        height, width = picture.image.shape[:2]
+        scale = np.array([picture.original[1] / width, picture.original[0] / height] * 2, np.float32)
+        limits = np.array(picture.original[::-1] * 2, np.float32)
+        boxes = np.minimum(self.boxes[row, real] * scale, limits)
+        masks = None
+        if self.masks is not None:
+            grids = self.masks[row, real].astype(np.float32)
+            frames = whole_pixel_boxes(boxes, grids.shape[-1]) if self.whole_pixels else boxes
+            masks = paste(grids, frames, picture.original)
+        labels = self.labels[row, real].astype(np.int64)
+        return Detections(
+            boxes, self.scores[row, real], labels, masks, self.classes, self.category_ids, picture.original
+        )
 
 
 @dataclass(frozen=True)
@@ -106,6 +119,7 @@ class Padded(Protocol):
 
 
 _P = TypeVar("_P", bound=Padded)
+_R = TypeVar("_R")
 
 
 def framed_ahead(make: Callable[[int, Picture], _P], pictures: Iterable[Any]) -> Iterator[_P]:
@@ -143,75 +157,86 @@ def _oldest(waiting: dict[Hashable, list[_P]]) -> list[_P]:
     return next(iter(waiting.values()))
 
 
-def predict_pictures(
-    detect: Detect, pictures: Iterable[Any], settings: InputSettings, batch_size: int
-) -> Iterator[tuple[int, Detections]]:
-    """Detect in pictures of any size, in the order in which batches fill.
-
-    Args:
-        detect: the detector on a padded batch.
-        pictures: anything that ``read_image`` takes.
-        settings: the size of the network's input.
-        batch_size: at most so many pictures at once.
-
-    Yields:
-        The picture's place in the sequence, and its detections as numpy arrays in its own pixels.
-    """
-
-    def make(number: int, picture: Picture) -> Framed:
-        return frame(number, picture, settings)
-
-    for group in batches_of_equal_size(framed_ahead(make, pictures), batch_size):
-        found = detect(*batch_of(group))
-        for row, picture in enumerate(group):
-            yield picture.number, unframe(picture, found, row)
-
-
 def batch_of(group: Sequence[Framed]) -> tuple[Picture, NDArray[np.int64]]:
     """Pictures that are padded alike as a network takes them: images [B, H, W, 3], and their valid sizes [B, 2]."""
     sizes = np.array([picture.image.shape[:2] for picture in group], np.int64)
     return stack_padded([picture.image for picture in group], group[0].padded), sizes
 
 
-def predict_in_order(
-    predict_each: Callable[[Iterable[Any], int], Iterator[tuple[int, Detections]]],
-    images: Any,
-    settings: DetectorSettings,
-    batch_size: int,
-    threshold: float | None,
-    finish: Callable[[Detections], Detections] = lambda found: found,
-) -> Detections | list[Detections]:
-    """What every detector's ``predict`` gives: what counts as found, one result for one picture, a list for several.
+class PictureModel(Generic[_R]):
+    """What detectors and segmenters share, trained or exported: pictures of any size through padded batches.
 
-    Args:
-        predict_each: the detector's.
-        images: what ``picture_list`` takes.
-        settings: the detector's.
-        batch_size: at most so many pictures at once.
-        threshold: as ``thresholds_by_class`` has it.
-        finish: applied to each result.
+    ``frame``, ``look`` and ``result`` are its steps, which servers take one by one.
     """
-    least = thresholds_by_class(settings, threshold)
 
-    def find(pictures: list[Any]) -> list[Detections]:
-        found = dict(predict_each(pictures, batch_size))
-        return [finish(replace(found[number].above(least), source=picture)) for number, picture in enumerate(pictures)]
+    settings: Any
 
-    return answered(images, find)
+    def frame(self, number: int, picture: Picture) -> Any:
+        """A picture [H, W, 3] at the size of the network's input; its number is the place in the stream."""
+        return frame(number, picture, self.settings.input)
+
+    def look(self, group: Sequence[Any]) -> Any:
+        """What the network finds in framed pictures that are padded alike."""
+        raise NotImplementedError
+
+    def result(self, picture: Any, found: Any, row: int) -> _R:
+        """What ``look`` found in one of its pictures, in the picture's own pixels, as numpy arrays."""
+        result: _R = found.unframe(picture, row)
+        return result
+
+    def finished(self, result: _R) -> _R:
+        """A result as ``predict`` gives it."""
+        return result
+
+    def predict_each(self, images: Iterable[Any], batch_size: int = 8) -> Iterator[tuple[int, _R]]:
+        """All that the network puts out, of whatever score, for metrics and comparisons: over a stream, as numpy.
+
+        Args:
+            images: anything that ``read_image`` takes.
+            batch_size: at most so many at once.
+
+        Yields:
+            (place in the stream, what is found), in the order in which batches fill.
+        """
+        for group in batches_of_equal_size(framed_ahead(self.frame, images), batch_size):
+            found = self.look(group)
+            for row, picture in enumerate(group):
+                yield picture.number, self.result(picture, found, row)
 
 
-def unframe(picture: Framed, found: FoundArrays, row: int) -> Detections:
-    """Drop the padding, scale boxes back to the picture, and paste masks into it."""
-    real = found.scores[row] > 0
-    height, width = picture.image.shape[:2]
-    scale = np.array([picture.original[1] / width, picture.original[0] / height] * 2, np.float32)
-    limits = np.array(picture.original[::-1] * 2, np.float32)
-    boxes = np.minimum(found.boxes[row, real] * scale, limits)
-    masks = None
-    if found.masks is not None:
-        grids = found.masks[row, real].astype(np.float32)
-        frames = whole_pixel_boxes(boxes, grids.shape[-1]) if found.whole_pixels else boxes
-        masks = paste(grids, frames, picture.original)
-    labels = found.labels[row, real].astype(np.int64)
-    scores = found.scores[row, real]
-    return Detections(boxes, scores, labels, masks, found.classes, found.category_ids, picture.original)
+class PictureDetector(PictureModel[Detections]):
+    """``predict`` of whatever has ``detect_arrays`` and settings: trained and exported detectors."""
+
+    task = "detection"
+    detect_arrays: Callable[..., FoundArrays]
+    """(images [B, H, W, 3] uint8, sizes [B, 2]) -> what is found."""
+
+    def look(self, group: Sequence[Any]) -> FoundArrays:
+        return self.detect_arrays(*batch_of(group))
+
+    def predict(
+        self, images: Any, batch_size: int = 8, threshold: float | None = None
+    ) -> Detections | list[Detections]:
+        """Detect in pictures.
+
+        Args:
+            images: a path, the bytes of a file, a Pillow image, a uint8 array [H, W, 3] or a uint8 tensor [3, H, W],
+                of any size; or a sequence of these.
+            batch_size: at most so many at once.
+            threshold: the least score, 0 for all that the network puts out; by default each class's own, if the model
+                stores them, or 0.5.
+
+        Returns:
+            One result for one picture, a list for a sequence, in the picture's pixels: tensors on the CPU, of exported
+            models numpy arrays.
+
+        Raises:
+            InputError: something is no picture, and the message names it; or the threshold is no score.
+        """
+        least = thresholds_by_class(self.settings, threshold)
+
+        def find(pictures: list[Any]) -> list[Detections]:
+            found = dict(self.predict_each(pictures, batch_size))
+            return [self.finished(replace(found[n].above(least), source=picture)) for n, picture in enumerate(pictures)]
+
+        return answered(images, find)

@@ -11,7 +11,6 @@ if __package__ in (None, ""):  # run as a script: the project's root, not this f
     _here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [os.path.dirname(_here)] + [p for p in sys.path if os.path.abspath(p or ".") != _here]
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,14 +22,10 @@ from deploy.engine_names import ENGINES
 from detection.inference_switches import Switches
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
-    from backbones.running.progress import Progress
-    from detection.prediction.copies import Copies
-    from detection.prediction.listings import Listing
+    from detection.prediction.listings import Labelling
     from detection.prediction.sources import Source
 
-    Looking = tuple[tuple[float, ...] | None, Copies, list[str], AbstractContextManager[list[Listing]]]
+    Looking = tuple[tuple[float, ...] | None, Callable[..., Any], Labelling]
 
 EXAMPLES = (
     "python detection/predict.py --model runs/digits-resnet20 street.jpg holiday/",
@@ -39,7 +34,6 @@ EXAMPLES = (
 )
 SAVED = {"detection": ("pictures", "json", "coco", "csv", "yolo"), "segmentation": ("pictures", "json", "labels")}
 ALL_SAVED = tuple(dict.fromkeys(kind for kinds in SAVED.values() for kind in kinds))
-SAYING = 10.0  # seconds between two words on the rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,8 +109,10 @@ def run(options: PredictionOptions) -> None:
     from backbones.running.command_line import Interrupted
     from backbones.running.interrupts import noticing_interrupts
     from backbones.running.outputs import Outputs, recording
-    from backbones.running.progress import progress, start_logging
+    from backbones.running.progress import advance_and_report, progress, start_logging
     from deploy.models import open_tested
+    from detection.prediction.copies import Copies
+    from detection.prediction.listings import open_listings, result_names
     from detection.prediction.running import Outcome, Prediction, Settings
     from detection.prediction.sources import find_sources
     from detection.prediction.video import Sampling, expected_frames
@@ -135,7 +131,9 @@ def run(options: PredictionOptions) -> None:
         names, switches, tuple(SAVED), device=options.device, precision=options.precision, engine=options.engine
     )
     saved = options.saved(model.task)
-    thresholds, copies, written, open_listings = _BY_TASK[model.task](options, model, sources, saved)
+    thresholds, drawn, labelling = _BY_TASK[model.task](options, model, sources)
+    copies = Copies(output, model.classes, options.format, options.enlarge, drawn) if "pictures" in saved else None
+    written = result_names(saved, options.format, sources, labelling.image_ids is not None, model.task)
     outcome.objects = None if thresholds is None else 0
     reads = (*names, options.list, options.coco_images, *(source.path for source in sources))
     Outputs(reads, overwrite=options.overwrite).folder("--output", output, written)
@@ -146,10 +144,9 @@ def run(options: PredictionOptions) -> None:
         noticing_interrupts() as interrupted,
         recording(output, written),
         progress("looking", total, quiet=options.quiet) as bar,
-        open_listings as listings,
+        open_listings(saved, output, labelling) as listings,
     ):
-        drawn = copies if "pictures" in saved else None
-        Prediction(model, settings, drawn, listings, _pace(bar), interrupted, outcome).run(sources)
+        Prediction(model, settings, copies, listings, advance_and_report(bar), interrupted, outcome).run(sources)
         stopped = interrupted()
         if stopped and not outcome.done:
             raise Interrupted("nothing was done")
@@ -164,33 +161,27 @@ def run(options: PredictionOptions) -> None:
         raise InputError(f"{len(outcome.faults)} of the inputs could not be read, or only in part; the others are done")
 
 
-def _objects(options: PredictionOptions, detector: Any, sources: "Sequence[Source]", saved: Sequence[str]) -> "Looking":
-    """How objects are found, drawn and listed."""
+def _objects(options: PredictionOptions, detector: Any, sources: "Sequence[Source]") -> "Looking":
+    """From which scores on objects count, how they are drawn, and what listings say of them."""
+    from detection.drawing import draw_detections
     from detection.metrics.thresholds import thresholds_by_class, warn_of_limit
-    from detection.prediction.copies import Copies
-    from detection.prediction.listings import Labelling, open_listings, read_image_ids, result_names
+    from detection.prediction.listings import Labelling, read_image_ids
 
     ids = read_image_ids(Path(options.coco_images), sources) if options.coco_images else None
     warn_of_limit(detector.settings, options.threshold)
     thresholds = thresholds_by_class(detector.settings, options.threshold, options.classes)
-    output = Path(options.output)
-    copies = Copies(output, detector.classes, options.format, options.enlarge)
-    written = result_names(saved, options.format, sources, ids is not None)
-    return thresholds, copies, written, open_listings(saved, output, Labelling.of(detector.settings, sources, ids))
+    return thresholds, draw_detections, Labelling.of(detector.settings, sources, ids)
 
 
-def _pixels(options: PredictionOptions, segmenter: Any, sources: "Sequence[Source]", saved: Sequence[str]) -> "Looking":
-    """How labelled pixels are drawn and listed; every pixel has a class, so nothing is left out."""
-    from detection.prediction.copies import Copies
-    from detection.segmentation.prediction import draw_map, open_pixel_listings, result_names
+def _pixels(options: PredictionOptions, segmenter: Any, sources: "Sequence[Source]") -> "Looking":
+    """The same of labelled pixels; every pixel has a class, so nothing is left out."""
+    from detection.prediction.listings import Labelling
+    from detection.segmentation.drawing import draw_map
 
     given = [flag for flag in ("threshold", "classes", "max_detections") if getattr(options, flag) is not None]
     if given:
         raise InputError(f"--{given[0].replace('_', '-')}: only detectors have it, and {options.model} is none")
-    output = Path(options.output)
-    copies = Copies(output, segmenter.classes, options.format, options.enlarge, draw_map)
-    written = result_names(saved, options.format, sources)
-    return None, copies, written, open_pixel_listings(saved, output, segmenter.classes)
+    return None, draw_map, Labelling(segmenter.classes, task=segmenter.task)
 
 
 _BY_TASK = {"detection": _objects, "segmentation": _pixels}
@@ -204,21 +195,6 @@ def _refuse_nothing(faults: Sequence[InputError]) -> NoReturn:
 def _name(faults: Sequence[InputError]) -> None:
     for fault in faults:
         print(f"error: {' '.join(str(fault).split())}", file=sys.stderr)
-
-
-def _pace(bar: "Progress") -> Callable[[int], None]:
-    """Advance a progress bar, and say now and then how fast it goes."""
-    begun = said = time.monotonic()
-
-    def advance(count: int) -> None:
-        nonlocal said
-        bar.advance(count)
-        now = time.monotonic()
-        if now - said >= SAYING:
-            said = now
-            bar.report(f"{bar.done / (now - begun):.1f} a second")
-
-    return advance
 
 
 def main(argv: Sequence[str] | None = None) -> int:

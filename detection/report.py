@@ -11,7 +11,7 @@ import numpy as np
 
 from backbones.images import Picture
 from backbones.report import MATRIX_CLASSES, most_confused, plot_confusion
-from backbones.running.report import Report, plot_records
+from backbones.running.report import Report, recorded
 from detection.data.annotations import DetectionData
 from detection.detections import Detections
 from detection.drawing import draw_detections
@@ -59,10 +59,8 @@ def write_report(
     report.facts({name: value if value >= 0 else "no ground truth" for name, value in evaluation.metrics.items()})
     _add_classes(report, evaluation)
     _add_errors(report, diagnosis, data.annotations.classes)
-    if records:
-        report.heading("Training")
-        with report.row():
-            _add_curves(report, records)
+    marks = ("AP", "AP50", "AP75", "mask_AP")
+    report.training(records, recorded(records[:1]), marks, "average precision", "On the validation split")
     thresholds = diagnosis.thresholds
     quality = [image_quality(part, data.annotations, image, thresholds) for image, part in enumerate(found)]
     order = np.argsort(quality, kind="stable").tolist()
@@ -105,14 +103,6 @@ def _add_errors(report: Report, diagnosis: Diagnosis, classes: Sequence[str]) ->
     if pairs:
         report.paragraph("Most often confused:")
         report.facts(pairs)
-
-
-def _add_curves(report: Report, records: Sequence[Mapping[str, Any]]) -> None:
-    losses = [name for name in records[0] if name not in ("step", "time", "learning_rate")]
-    report.plot(plot_records(records, losses, "losses"), "Means between log lines", "losses.png")
-    precision = plot_records(records, ["AP", "AP50", "AP75", "mask_AP"], "average precision")
-    report.plot(precision, "On the validation split", "average_precision.png")
-    report.plot(plot_records(records, ["learning_rate"], "learning rate"), "", "learning_rate.png")
 
 
 def _scores(thresholds: Sequence[float]) -> str:

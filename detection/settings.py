@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from backbones.convention import IMAGENET, InputConvention
@@ -250,3 +250,23 @@ def from_plain(cls: type[_T], values: dict[str, Any]) -> _T:
 
 def _as_tuple(value: Any) -> Any:
     return tuple(_as_tuple(part) for part in value) if isinstance(value, list) else value
+
+
+def exportable_settings(settings: DetectorSettings) -> DetectorSettings:
+    """The nearest settings that an exported graph can have.
+
+    RoIAlign with as many samples as a region has pixels becomes RoIAlign with two along each side of a bin, as
+    torchvision and this project take them, and pictures are padded to multiples of 32, which detectron2's C4 detectors
+    leave as they are.
+    """
+    masks = settings.masks
+    return replace(
+        settings,
+        input=replace(settings.input, multiple=max(settings.input.multiple, InputSettings().multiple)),
+        pool=_fixed(settings.pool),
+        masks=masks and replace(masks, pool=_fixed(masks.pool)),
+    )
+
+
+def _fixed(pool: PoolSettings) -> PoolSettings:
+    return pool if pool.sampling_ratio else replace(pool, sampling_ratio=2)

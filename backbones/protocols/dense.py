@@ -13,16 +13,12 @@ convolution of 7x7, fc7 and fc8 convolutions of 1x1.
 
 from __future__ import annotations
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from backbones.classifier import Classifier
 from backbones.contract import Backbone
 from backbones.errors import InputError
-from backbones.images import Picture
 from backbones.resnet import ResNet
 from backbones.vgg import VGG
 
@@ -61,26 +57,19 @@ def vgg_score_map(network: VGG, images: Tensor) -> Tensor:
     return x
 
 
-class DenseLogits:
-    """``dense_logits`` of a classifier for numpy, in evaluation mode: [B, H, W, 3] uint8 -> [B, K].
+class DenseClassifier(Classifier):
+    """A classifier whose logits are ``dense_logits``, for pictures of any size.
 
     Args:
-        classifier: normalization and network.
+        classifier: normalization and network, which are shared.
 
     Raises:
         InputError: as ``dense_logits``.
     """
 
     def __init__(self, classifier: Classifier) -> None:
-        self.classifier = classifier
+        super().__init__(classifier.backbone, classifier.network, classifier.normalize, classifier.classes)
+        self.train(classifier.training)
 
-    @torch.inference_mode()
-    def __call__(self, images: Picture) -> NDArray[np.floating]:
-        classifier = self.classifier
-        training = classifier.training
-        classifier.eval()
-        batch = torch.from_numpy(images).to(classifier.normalize.mean.device).permute(0, 3, 1, 2)
-        logits = dense_logits(classifier.network, classifier.normalize(batch))
-        classifier.train(training)
-        scores: NDArray[np.floating] = logits.float().cpu().numpy()
-        return scores
+    def forward(self, images: Tensor) -> Tensor:
+        return dense_logits(self.network, self.normalize(images))

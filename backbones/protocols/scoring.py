@@ -11,7 +11,7 @@ from backbones.convention import InputConvention
 from backbones.images import Picture, Size
 
 Logits = Callable[[Picture], NDArray[np.floating]]
-"""[B, H, W, 3] uint8 -> [B, K]: ``Classifier.logits``, ``DenseLogits`` or a runtime's."""
+"""[B, H, W, 3] uint8 -> [B, K]: ``Classifier.logits``, a ``DenseClassifier``'s or a runtime's."""
 Scores = NDArray[np.float32]
 
 STANDARD_VIEW = 224 * 224

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -82,6 +82,28 @@ class _BarProgress(Progress):
     def report(self, text: str) -> None:
         super().report(text)
         self.bar.update(self.task, text=text)
+
+
+def advance_and_report(bar: Progress, what: str = "", every: float = 10.0) -> Callable[[int], None]:
+    """A function that counts steps of ``bar``, and says now and then how it goes, where there is no terminal for a bar.
+
+    Args:
+        bar: from ``progress``.
+        what: is counted; by default the rate is said.
+        every: seconds between two log lines.
+    """
+    begun = said = time.monotonic()
+    before = bar.done
+
+    def advance(steps: int) -> None:
+        nonlocal said
+        bar.advance(steps)
+        now = time.monotonic()
+        if steps and now - said >= every:
+            said = now
+            bar.report(what or f"{(bar.done - before) / (now - begun):.1f} a second")
+
+    return advance
 
 
 @contextmanager

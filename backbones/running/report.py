@@ -80,6 +80,32 @@ class Report:
                 partial.write_bytes(stream.getvalue())
         self._image(stream.getvalue(), "png", caption, "plot")
 
+    def training(
+        self,
+        records: Sequence[Mapping[str, Any]],
+        losses: Sequence[str],
+        marks: Sequence[str],
+        title: str,
+        caption: str,
+    ) -> None:
+        """A section of curves over iterations: losses, marks (under ``title``, with ``caption``) and the learning rate.
+
+        Args:
+            records: of ``metrics.jsonl``; nothing is added where there are none.
+            losses, marks: names in the records; empty for no such curves.
+            title, caption: of the marks.
+        """
+        if not records:
+            return
+        self.heading("Training")
+        with self.row():
+            if losses:
+                self.plot(plot_records(records, losses, "losses"), "Means between log lines", "losses.png")
+            if marks:
+                self.plot(plot_records(records, marks, title), caption, f"{title.replace(' ', '_')}.png")
+            if any("learning_rate" in record for record in records):
+                self.plot(plot_records(records, ["learning_rate"], "learning rate"), "", "learning_rate.png")
+
     def pictures(self, pictures: Sequence[tuple[Picture, str]], width: int) -> None:
         """Pictures [H, W, 3] with captions, side by side, shown ``width`` pixels wide."""
         with self.row():
@@ -119,6 +145,15 @@ def new_figure(width: float, height: float, columns: int = 1) -> tuple[Any, Any]
         axis.grid(True, alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
     return figure, axes[0] if columns > 1 else axes[0][0]
+
+
+STEP_VALUES = ("step", "time", "learning_rate")
+"""What records hold besides losses and marks."""
+
+
+def recorded(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The names of all losses and marks in records, in the order in which they first appear."""
+    return list(dict.fromkeys(name for record in records for name in record if name not in STEP_VALUES))
 
 
 def plot_records(records: Sequence[Mapping[str, Any]], names: Sequence[str], title: str) -> Any:

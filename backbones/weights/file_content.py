@@ -17,7 +17,7 @@ from torch import Tensor
 from backbones.errors import InputError
 from backbones.metadata import ModelMetadata
 from backbones.pickled_arrays import read_pickled_arrays
-from backbones.running.checkpoint import read_torch_file
+from backbones.running.checkpoint import load_checkpoint
 from backbones.running.training_state import is_training_state, state_metadata, state_weights
 from backbones.weights.foreign_names import without_wrappers
 from backbones.weights.model_file import read_safetensors, weights_path
@@ -75,7 +75,7 @@ def read_content(source: str | Path, data: bytes | None = None) -> FileContent:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
     if ".pkl" in path.suffixes:
         return replace(content_of(_read_pickle(path, data)), origin=str(path), data=data)
-    values = read_torch_file(path, data)
+    values = load_checkpoint(path, data)
     if is_training_state(values):
         return FileContent(state_weights(values), {}, state_metadata(values, path), str(path))
     return replace(content_of(values), origin=str(path), data=data)

@@ -75,10 +75,8 @@ def _check_variant(network: Backbone, weights: BackboneWeights) -> None:
     variant: Any = getattr(network, "variant", None)
     if not isinstance(variant, ResNetVariant):
         return
-    bottleneck = variant.block == "bottleneck" and weights.stride_on is not None
-    if bottleneck and variant.stride_on != weights.stride_on:
-        moved: Any = weights.stride_on
-        wanted = name_of_variant(replace(variant, stride_on=moved)) or "another"
+    if variant.block == "bottleneck" and weights.stride_on not in (None, variant.stride_on):
+        wanted = name_of_variant(replace(variant, stride_on=weights.stride_on)) or "another"
         raise InputError(
             f"{weights.origin}: bottleneck stride in the {weights.stride_on}, this network has it in the "
             f"{variant.stride_on}: the shapes fit, the outputs would be wrong; use {wanted}"

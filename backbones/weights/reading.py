@@ -2,47 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
-from torch import Tensor
-
-from backbones.convention import InputConvention
 from backbones.errors import InputError
 from backbones.metadata import ModelMetadata
-from backbones.resnet import CAFFE_POOL
 from backbones.variants import VARIANTS, ResNetVariant
 from backbones.weights.file_content import FileContent, read_content
 from backbones.weights.formats import FORMATS, find_format
+from backbones.weights.formats.contract import BackboneWeights as BackboneWeights
 from backbones.weights.published import fetch_published, is_published_name
-
-
-@dataclass(frozen=True)
-class BackboneWeights:
-    """A network's tensors under our names, and what is known of them.
-
-    Attributes:
-        tensors: by parameter name; ``pool.caffe`` among them asks for Caffe's max pooling.
-        origin: where they come from, for messages.
-        convention: the input that they expect.
-        classes: names in the order of the classifier; empty where the file does not say.
-        backbone: the network's name where the file says it.
-        stride_on: where bottlenecks carry their stride, if it is known.
-        mean_image: a per-pixel mean [3, H, W] that goes before the network, or None.
-    """
-
-    tensors: dict[str, Tensor]
-    origin: str
-    convention: InputConvention
-    classes: tuple[str, ...] = ()
-    backbone: str | None = None
-    stride_on: str | None = None
-    mean_image: Tensor | None = None
-
-    @property
-    def caffe_pool(self) -> bool:
-        """Whether the network pools on Caffe's grid after conv1 (see ``backbones.resnet.StemPool``)."""
-        return CAFFE_POOL in self.tensors
 
 
 def read_weights(source: str | Path | FileContent) -> BackboneWeights:
@@ -85,14 +54,7 @@ def convert(content: FileContent, origin: str) -> BackboneWeights:
         raise InputError(f"{origin}: the parameter names ({sample}) are no known classifier's: {known}, or our own")
     network = row.convert(content)
     unread = f"; {network.unread} tensors of its detector unread" if network.unread else ""
-    return BackboneWeights(
-        network.tensors,
-        f"{origin} ({row.owner}{unread})",
-        network.convention,
-        network.classes,
-        network.backbone,
-        network.stride_on,
-    )
+    return replace(network, origin=f"{origin} ({row.owner}{unread})")
 
 
 def _from_ours(content: FileContent, metadata: ModelMetadata) -> BackboneWeights:
@@ -104,10 +66,10 @@ def _from_ours(content: FileContent, metadata: ModelMetadata) -> BackboneWeights
     mean = tensors.get("normalize.mean")
     return BackboneWeights(
         {name.removeprefix("network."): tensor for name, tensor in tensors.items() if name.startswith("network.")},
-        content.origin,
         metadata.input,
-        metadata.classes,
-        backbone,
         variant.stride_on if isinstance(variant, ResNetVariant) and variant.block == "bottleneck" else None,
-        mean if mean is not None and mean.shape[1:] != (1, 1) else None,
+        backbone,
+        metadata.classes,
+        mean_image=mean if mean is not None and mean.shape[1:] != (1, 1) else None,
+        origin=content.origin,
     )

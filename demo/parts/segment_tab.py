@@ -14,8 +14,7 @@ from demo.parts.refusals import explained
 from demo.parts.service import EXAMPLES, MODEL_CALL, Service
 from demo.safety.uploads import Upload, read_uploads
 from demo.view.words import duration, extent, facts_html
-from detection.segmentation.drawing import save_labels
-from detection.segmentation.prediction import draw_map
+from detection.segmentation.drawing import draw_labels, save_labels
 
 _WIDE_ENOUGH = 480
 
@@ -96,7 +95,7 @@ class SegmentTab:
         place = files.place(f"{stem}-labels.png")
         save_labels(place, found.labels)
         enlarge = max(1, _WIDE_ENOUGH // max(pixels.shape[:2]))
-        drawn = files.picture(draw_map(pixels, found, segmenter.classes, enlarge), f"{stem}-labelled")
+        drawn = files.picture(draw_labels(pixels, found.labels, segmenter.classes, enlarge), f"{stem}-labelled")
         answer = {
             "model": model, "seconds": round(seconds, 4), "file": sent.name, "height": pixels.shape[0],
             "width": pixels.shape[1], "shares": found.to_json(segmenter.classes),

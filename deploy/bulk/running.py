@@ -9,7 +9,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from backbones.errors import InputError
 from backbones.running.command_line import Interrupted
 from backbones.running.interrupts import noticing_interrupts
 from backbones.running.outputs import Outputs
-from backbones.running.progress import Progress, progress, start_logging
+from backbones.running.progress import advance_and_report, progress, start_logging
 from deploy.bulk.cluster import check_installed, ray_running
 from deploy.bulk.options import BulkOptions
 from deploy.bulk.parts import Done, PartFolder
@@ -30,7 +30,6 @@ from detection.metrics.thresholds import thresholds_by_class, warn_of_limit
 from detection.prediction.sources import Source, find_sources
 
 logger = logging.getLogger("shortcut")
-SAYING = 10.0  # seconds between two words on the rate
 SHARE = 32  # pictures that a process takes at a time, in batches
 
 
@@ -150,11 +149,11 @@ def _run(options: BulkOptions, work: Work, sources: Sequence[Source], writer: _W
         noticing_interrupts() as interrupted,
         progress("detecting", total, len(writer.done.files), quiet=options.quiet) as bar,
     ):
-        say = _pace(bar)
+        advance = advance_and_report(bar)
         try:
             for row in _rows(work, [str(source.path) for source in sources], workers):
                 writer.add(row)
-                say()
+                advance(1)
                 if interrupted():
                     break
         finally:
@@ -175,21 +174,6 @@ def _rows(work: Work, paths: Sequence[str], workers: int) -> Iterator[Row]:
     )  # fmt: skip
     for row in rows.iter_rows():
         yield json.loads(row["row"])
-
-
-def _pace(bar: Progress) -> Callable[[], None]:
-    begun = said = time.monotonic()
-    before = bar.done
-
-    def advance() -> None:
-        nonlocal said
-        bar.advance(1)
-        now = time.monotonic()
-        if now - said >= SAYING:
-            said = now
-            bar.report(f"{(bar.done - before) / (now - begun):.1f} a second")
-
-    return advance
 
 
 def _say(options: BulkOptions, done: Done, faults: Sequence[InputError], sources: Iterable[Source]) -> None:

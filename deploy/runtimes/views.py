@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from backbones.images import Picture
 from backbones.metadata import ModelMetadata
 from deploy.runtimes.detector import DetectorRuntime
 from deploy.runtimes.session import Session
-from detection.detections import Detections
-from detection.framing import FoundArrays, unframe
-from detection.improvements.framed_views import FramedViews, ViewSettings, batches_of_views, frame_views, predict_views
+from detection.framing import FoundArrays
+from detection.improvements.framed_views import ViewsDetector, ViewSettings
 
 
 def input_names(side: int, sides: Sequence[int]) -> tuple[str, str]:
@@ -22,7 +19,7 @@ def input_names(side: int, sides: Sequence[int]) -> tuple[str, str]:
     return ("images", "sizes") if side == sides[0] else (f"images_{side}", f"sizes_{side}")
 
 
-class ViewsRuntime(DetectorRuntime):
+class ViewsRuntime(ViewsDetector, DetectorRuntime):
     """An exported detector with ``predict`` as any other, though it takes a batch at each size.
 
     Args:
@@ -37,22 +34,10 @@ class ViewsRuntime(DetectorRuntime):
         self.views = ViewSettings(tuple(values["maxout"]), tuple(values["scales"]), values["flip"])
         self.sides = self.views.sides(self.settings.input.shorter)
 
-    def predict_each(self, images: Iterable[Any], batch_size: int = 8) -> Iterator[tuple[int, Detections]]:
-        return predict_views(self.detect_views, images, self.settings.input, self.views, batch_size)
-
-    def detect_views(self, images: Sequence[Picture], sizes: Sequence[NDArray[np.int64]]) -> FoundArrays:
-        """A batch at each of ``sides`` -> boxes, scores, labels in pixels of the first."""
+    def detect_arrays(self, images: Any, sizes: Any) -> FoundArrays:
+        """A batch at each of ``sides``: lists [B, H, W, 3] and [B, 2] -> what is found, in pixels of the first."""
         batches: dict[str, NDArray[Any]] = {}
         for side, pixels, valid in zip(self.sides, images, sizes, strict=True):
             first, second = input_names(side, self.sides)
             batches |= {first: pixels, second: valid}
         return self._found(batches)
-
-    def frame(self, number: int, picture: Picture) -> FramedViews:
-        return frame_views(number, picture, self.settings.input, self.views)
-
-    def look(self, group: Sequence[FramedViews]) -> FoundArrays:
-        return self.detect_views(*batches_of_views(group))
-
-    def result(self, picture: FramedViews, found: FoundArrays, row: int) -> Detections:
-        return unframe(picture.frames[0], found, row)

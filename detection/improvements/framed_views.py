@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from backbones.errors import InputError
 from backbones.images import Picture, Size
-from detection.detections import Detections
-from detection.framing import FoundArrays, Framed, batch_of, batches_of_equal_size, frame, framed_ahead, unframe
+from detection.framing import FoundArrays, Framed, PictureDetector, batch_of, frame
 from detection.settings import InputSettings
 
 
@@ -42,19 +37,23 @@ class ViewSettings:
         return (own, *sorted({*self.maxout, *self.scales} - {own}))
 
 
-DetectViews = Callable[[Sequence[Picture], Sequence[NDArray[np.int64]]], FoundArrays]
-"""A batch at each size, images [B, H, W, 3] uint8 and sizes [B, 2] -> what is found, in pixels of the first."""
-
-
 @dataclass(frozen=True)
 class FramedViews:
-    """A picture at every size that is wanted, the detector's own first."""
+    """A picture at every size that is wanted, the detector's own first: what is found is in its pixels."""
 
     frames: tuple[Framed, ...]
 
     @property
     def number(self) -> int:
         return self.frames[0].number
+
+    @property
+    def image(self) -> Picture:
+        return self.frames[0].image
+
+    @property
+    def original(self) -> Size:
+        return self.frames[0].original
 
     @property
     def padded(self) -> tuple[Size, ...]:
@@ -65,30 +64,19 @@ class FramedViews:
         return sum(framed.pixels for framed in self.frames)
 
 
-def predict_views(
-    detect: DetectViews, pictures: Iterable[Any], settings: InputSettings, views: ViewSettings, batch_size: int
-) -> Iterator[tuple[int, Detections]]:
-    """As ``detection.framing.predict_pictures``, every picture at all sizes of ``views``."""
+class ViewsDetector(PictureDetector):
+    """A detector, trained or exported, whose ``detect_arrays`` takes lists: a batch and valid sizes at each size."""
 
-    def make(number: int, picture: Picture) -> FramedViews:
-        return frame_views(number, picture, settings, views)
+    views: ViewSettings
 
-    for group in batches_of_equal_size(framed_ahead(make, pictures), batch_size):
-        found = detect(*batches_of_views(group))
-        for row, picture in enumerate(group):
-            yield picture.number, unframe(picture.frames[0], found, row)
+    def frame(self, number: int, picture: Picture) -> FramedViews:
+        own = self.settings.input
+        sides = self.views.sides(own.shorter)
+        return FramedViews(tuple(frame(number, picture, input_at(own, side)) for side in sides))
 
-
-def frame_views(number: int, picture: Picture, settings: InputSettings, views: ViewSettings) -> FramedViews:
-    """Resize a picture to every size of ``views``."""
-    sides = views.sides(settings.shorter)
-    return FramedViews(tuple(frame(number, picture, input_at(settings, side)) for side in sides))
-
-
-def batches_of_views(group: Sequence[FramedViews]) -> tuple[list[Picture], list[NDArray[np.int64]]]:
-    """Pictures that are padded alike at every size: a batch at each, images [B, H, W, 3] and valid sizes [B, 2]."""
-    pairs = [batch_of(frames) for frames in zip(*(picture.frames for picture in group), strict=True)]
-    return [images for images, _ in pairs], [sizes for _, sizes in pairs]
+    def look(self, group: Sequence[FramedViews]) -> FoundArrays:
+        pairs = [batch_of(frames) for frames in zip(*(picture.frames for picture in group), strict=True)]
+        return self.detect_arrays([images for images, _ in pairs], [sizes for _, sizes in pairs])
 
 
 def input_at(own: InputSettings, side: int) -> InputSettings:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,10 +14,10 @@ from backbones.errors import InputError
 from backbones.images import Picture
 from backbones.running.precision import autocast
 from detection.detections import Detections
-from detection.detector import Detector, to_arrays, to_tensors
-from detection.framing import FoundArrays, predict_in_order
+from detection.detector import Detector, to_arrays
+from detection.framing import FoundArrays
 from detection.improvements.ensemble import mean_scorer, union
-from detection.improvements.framed_views import ViewSettings, predict_views
+from detection.improvements.framed_views import ViewsDetector, ViewSettings
 from detection.improvements.multi_scale import TwoScalePooler
 from detection.improvements.views import mirrored, mirrored_back, rescaled, together
 from detection.pooling import RegionPooler, SingleScalePooler
@@ -44,8 +43,8 @@ class _Seen:
     pool: RegionPooler
 
 
-class ImprovedDetector:
-    """One detector or several, with the ``predict`` of a ``Detector``.
+class ImprovedDetector(ViewsDetector):
+    """One detector or several, with the ``predict`` of a ``Detector``; the first detector's thresholds count.
 
     Refinement, voting and suppression follow the first detector's ``settings.output``; so do size and masks.
 
@@ -56,8 +55,6 @@ class ImprovedDetector:
     Raises:
         InputError: the detectors know different classes.
     """
-
-    task = "detection"
 
     def __init__(self, detectors: Sequence[Detector], views: ViewSettings) -> None:
         first = detectors[0]
@@ -80,16 +77,6 @@ class ImprovedDetector:
         """Names in the order of the labels."""
         return self.detectors[0].classes
 
-    def predict(
-        self, images: Any, batch_size: int = 8, threshold: float | None = None
-    ) -> Detections | list[Detections]:
-        """As ``Detector.predict``; the first detector's thresholds count."""
-        return predict_in_order(self.predict_each, images, self.settings, batch_size, threshold, to_tensors)
-
-    def predict_each(self, images: Iterable[Any], batch_size: int = 8) -> Iterator[tuple[int, Detections]]:
-        """As ``Detector.predict_each``."""
-        return predict_views(self.detect_arrays, images, self.settings.input, self.views, batch_size)
-
     @torch.inference_mode()
     def detect_arrays(self, images: Sequence[Picture], sizes: Sequence[NDArray[np.int64]]) -> FoundArrays:
         """``detect`` for numpy: [B, H, W, 3] uint8 and sizes [B, 2] at each of ``sides``."""
@@ -99,6 +86,9 @@ class ImprovedDetector:
         with autocast(device, first.precision):
             found = self.detect(batches, [torch.from_numpy(size).to(device) for size in sizes])
         return to_arrays(found, self.settings)
+
+    def finished(self, result: Detections) -> Detections:
+        return self.detectors[0].finished(result)
 
     def detect(self, images: Sequence[Tensor], sizes: Sequence[Tensor]) -> DetectionBatch:
         """Detections in pixels of the first batch, which is at the detector's own size.

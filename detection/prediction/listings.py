@@ -1,4 +1,4 @@
-"""Detections as files: JSON, COCO results, CSV, and YOLO labels, written as they come.
+"""What is found, as files: JSON, COCO results, CSV, YOLO labels, and label images, written as they come.
 
 Each file is whole or absent: it grows under another name, and gets its own when the run is over.
 """
@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, TextIO
 
 from backbones.errors import InputError
 from backbones.images import Size
@@ -20,13 +21,22 @@ from detection.detections import Detections
 from detection.metrics.coco import as_coco_results
 from detection.prediction.copies import copy_name
 from detection.prediction.sources import Source
+from detection.segmentation.drawing import save_labels
 from detection.settings import DetectorSettings
 
 LISTINGS = ("json", "coco", "csv", "yolo")
-_FILES = {
-    "json": "detections.json", "coco": "coco_results.json", "images": "coco_images.json", "csv": "detections.csv",
-    "classes": "classes.txt",
+_FILES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "detection": {
+        "json": ("detections.json",), "coco": ("coco_results.json", "coco_images.json"), "csv": ("detections.csv",),
+        "yolo": ("classes.txt",),
+    },
+    "segmentation": {"json": ("segmentation.json",)},
 }  # fmt: skip
+"""Of each kind, by the model's task."""
+_LABELS = {"yolo": ".txt", "labels": ".png"}
+"""Kinds with a file for each picture, in the folder ``labels``: how these end."""
+Listing = Callable[["View", Any], None]
+"""Adds what was found in a picture or frame to a file."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +59,12 @@ class View:
         """Frame and time as JSON holds them; nothing for a picture."""
         return {} if self.time is None else {"frame": self.frame, "time": round(self.time, 4)}
 
-
-class Listing(Protocol):
-    """A file that lists what is found."""
-
-    def add(self, view: View, found: Any) -> None: ...
-
-    def finish(self) -> None: ...
+    def label_file(self, kind: str) -> Path:
+        """``labels/NAME.png``, and of a video's frame ``labels/NAME.frames/000012.png``."""
+        stem = self.source.stem
+        if self.frame is not None:
+            stem = stem.with_name(f"{stem.name}.frames") / f"{self.frame:06}"
+        return Path("labels") / stem.with_name(f"{stem.name}{_LABELS[kind]}")
 
 
 @dataclass(frozen=True)
@@ -67,174 +76,160 @@ class Labelling:
         category_ids: the training set's ids by label.
         image_ids: COCO's image ids by source, where they are given.
         videos: whether any source is a video.
+        task: ``detection``, or ``segmentation``, which has nothing but classes.
     """
 
     classes: Sequence[str]
-    category_ids: Sequence[int]
+    category_ids: Sequence[int] = ()
     image_ids: Mapping[Source, int] | None = None
     videos: bool = False
+    task: str = "detection"
 
     @classmethod
     def of(
         cls, settings: DetectorSettings, sources: Sequence[Source], image_ids: Mapping[Source, int] | None = None
     ) -> Labelling:
-        """Of a model; its category ids are 1, 2, ... where the training set's are not known."""
+        """Of a detector; its category ids are 1, 2, ... where the training set's are not known."""
         ids = settings.category_ids or tuple(range(1, len(settings.classes) + 1))
         return cls(settings.classes, ids, image_ids, any(source.is_video for source in sources))
 
 
-def result_names(saved: Sequence[str], format: str, sources: Sequence[Source], own_ids: bool) -> list[str]:
-    """All that is written, relative to the folder.
+def result_names(
+    saved: Sequence[str], format: str, sources: Sequence[Source], own_ids: bool = False, task: str = "detection"
+) -> list[str]:
+    """All that is written, relative to the folder; with a slash at the end what is a folder as a whole.
 
     Args:
-        saved: ``pictures``, and some of ``LISTINGS``.
+        saved: ``pictures``, and kinds of listings.
         format: of drawn copies.
         sources: that are looked at.
         own_ids: COCO's image ids are given, so that no file says what they mean.
+        task: the model's.
     """
-    kinds = {"json", "coco", "csv"} & set(saved)
-    kinds |= {"images"} if "coco" in saved and not own_ids else set()
-    kinds |= {"classes"} if "yolo" in saved else set()
-    names = [name for kind, name in _FILES.items() if kind in kinds]
+    names = [name for kind, files in _FILES[task].items() if kind in saved for name in files]
+    if own_ids and "coco" in saved:
+        names.remove("coco_images.json")
+    endings = [ending for kind, ending in _LABELS.items() if kind in saved]
     for source in sources:
         names += [copy_name(source, format)] if "pictures" in saved else []
-        names += [f"labels/{source.stem}{'.frames/' if source.is_video else '.txt'}"] if "yolo" in saved else []
+        names += [f"labels/{source.stem}{'.frames/' if source.is_video else ending}" for ending in endings]
     return names
 
 
 @contextmanager
 def open_listings(kinds: Sequence[str], folder: Path, labelling: Labelling) -> Iterator[list[Listing]]:
     """The listings to add to; complete when the block is left, absent if it fails."""
+    openers = {"json": _json, "coco": _coco, "csv": _csv, "yolo": _yolo, "labels": _labels}
     with ExitStack() as files:
-
-        def text(name: str) -> TextIO:
-            return files.enter_context(growing_text(folder / name))
-
-        listings: list[Listing] = []
-        if "json" in kinds:
-            listings.append(_Json(text(_FILES["json"]), labelling))
-        if "coco" in kinds:
-            images = text(_FILES["images"]) if labelling.image_ids is None else None
-            listings.append(_Coco(text(_FILES["coco"]), images, labelling))
-        if "csv" in kinds:
-            listings.append(_Csv(text(_FILES["csv"]), labelling))
-        if "yolo" in kinds:
-            listings.append(_Yolo(folder, labelling))
-        yield listings
-        for listing in listings:
-            listing.finish()
+        yield [files.enter_context(openers[kind](folder, labelling, kinds)) for kind in openers if kind in kinds]
 
 
 @contextmanager
-def growing_text(path: Path) -> Iterator[TextIO]:
+def _growing(path: Path) -> Iterator[TextIO]:
     """A text file to write to, under another name until the block is left."""
     # names of files may be no text; a listing always is
     with atomic_path(path) as partial, partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as f:
         yield f
 
 
-class JsonItems:
-    """A JSON list in a file, an item to a line."""
-
-    def __init__(self, stream: TextIO, head: str, tail: str) -> None:
-        self._stream, self._tail, self._begun = stream, tail, False
+@contextmanager
+def _json_list(path: Path, head: str, tail: str) -> Iterator[Callable[[Any], None]]:
+    """A JSON list in a file, an item to a line: what adds one."""
+    with _growing(path) as stream:
         stream.write(head)
+        before = "\n"
 
-    def add(self, item: Any) -> None:
-        self._stream.write((",\n" if self._begun else "\n") + json.dumps(item))
-        self._begun = True
+        def add(item: Any) -> None:
+            nonlocal before
+            stream.write(before + json.dumps(item))
+            before = ",\n"
 
-    def finish(self) -> None:
-        self._stream.write("\n" + self._tail + "\n")
-
-
-class _Json:
-    """``{"classes": [...], "pictures": [{"file", "height", "width", "detections": [...]}, ...]}``."""
-
-    def __init__(self, stream: TextIO, labelling: Labelling) -> None:
-        self._classes = labelling.classes
-        self._items = JsonItems(stream, f'{{"classes": {json.dumps(list(self._classes))},\n"pictures": [', "]}")
-
-    def add(self, view: View, found: Detections) -> None:
-        height, width = view.size
-        place = {"file": str(view.source.path), **view.moment, "height": height, "width": width}
-        self._items.add({**place, "detections": found.to_json(self._classes)})
-
-    def finish(self) -> None:
-        self._items.finish()
+        yield add
+        stream.write("\n" + tail + "\n")
 
 
-class _Coco:
-    """COCO's results list; beside it the images and categories that its ids mean, unless the ids were given."""
+@contextmanager
+def _json(folder: Path, labelling: Labelling, kinds: Sequence[str]) -> Iterator[Listing]:
+    """``{"classes": [...], "pictures": [{"file", "height", "width", "detections": [...]}, ...]}``.
 
-    def __init__(self, results: TextIO, images: TextIO | None, labelling: Labelling) -> None:
-        self._labelling = labelling
-        self._results = JsonItems(results, "[", "]")
-        categories = [
-            {"id": number, "name": name} for number, name in zip(labelling.category_ids, labelling.classes, strict=True)
-        ]
-        head = f'{{"categories": {json.dumps(categories)},\n"images": ['
-        self._images = JsonItems(images, head, "]}") if images else None
-        self._count = 0
+    Of labelled pixels ``"labels"``, the label image if there is one, and ``"shares": {name: part}``.
+    """
+    head = f'{{"classes": {json.dumps(list(labelling.classes))},\n"pictures": ['
+    with _json_list(folder / _FILES[labelling.task]["json"][0], head, "]}") as append:
 
-    def add(self, view: View, found: Detections) -> None:
-        self._count += 1
-        given = self._labelling.image_ids
-        number = self._count if given is None else given[view.source]
-        for item in as_coco_results([found], [number], self._labelling.category_ids):
-            self._results.add(item)
-        if self._images:
+        def add(view: View, found: Any) -> None:
             height, width = view.size
-            place = {"id": number, "file_name": view.source.name.as_posix(), "height": height, "width": width}
-            self._images.add({**place, **view.moment})
+            place = {"file": str(view.source.path), **view.moment, "height": height, "width": width}
+            image = {"labels": view.label_file("labels").as_posix()} if "labels" in kinds else {}
+            what = "detections" if labelling.task == "detection" else "shares"
+            append({**place, **image, what: found.to_json(labelling.classes)})
 
-    def finish(self) -> None:
-        self._results.finish()
-        if self._images:
-            self._images.finish()
+        yield add
 
 
-class _Csv:
+@contextmanager
+def _coco(folder: Path, labelling: Labelling, kinds: Sequence[str]) -> Iterator[Listing]:
+    """COCO's results list; beside it the images and categories that its ids mean, unless the ids were given."""
+    given = labelling.image_ids
+    categories = [
+        {"id": number, "name": name} for number, name in zip(labelling.category_ids, labelling.classes, strict=True)
+    ]
+    head = f'{{"categories": {json.dumps(categories)},\n"images": ['
+    results_file, images_file = (folder / name for name in _FILES["detection"]["coco"])
+    known = nullcontext() if given is not None else _json_list(images_file, head, "]}")
+    numbers = count(1)
+    with known as add_image, _json_list(results_file, "[", "]") as add_result:
+
+        def add(view: View, found: Detections) -> None:
+            number = next(numbers) if given is None else given[view.source]
+            for item in as_coco_results([found], [number], labelling.category_ids):
+                add_result(item)
+            if add_image:
+                height, width = view.size
+                place = {"id": number, "file_name": view.source.name.as_posix(), "height": height, "width": width}
+                add_image({**place, **view.moment})
+
+        yield add
+
+
+@contextmanager
+def _csv(folder: Path, labelling: Labelling, kinds: Sequence[str]) -> Iterator[Listing]:
     """A line for each object; frame and time, if there are videos, are empty for pictures."""
+    with _growing(folder / _FILES["detection"]["csv"][0]) as stream:
+        rows = csv.writer(stream, lineterminator="\n")
+        times = ("frame", "time") if labelling.videos else ()
+        rows.writerow(("file", "class", "score", "x1", "y1", "x2", "y2", *times))
 
-    def __init__(self, stream: TextIO, labelling: Labelling) -> None:
-        self._labelling = labelling
-        self._rows = csv.writer(stream, lineterminator="\n")
-        moment = ("frame", "time") if labelling.videos else ()
-        self._rows.writerow(("file", "class", "score", "x1", "y1", "x2", "y2", *moment))
+        def add(view: View, found: Detections) -> None:
+            moment = [view.frame, view.moment.get("time")] if labelling.videos else []
+            for box, score, label in zip(found.boxes, found.scores, found.labels, strict=True):
+                edges = [round(float(edge), 2) for edge in box]
+                name = labelling.classes[int(label)]
+                rows.writerow([view.source.path, name, round(float(score), 4), *edges, *moment])
 
-    def add(self, view: View, found: Detections) -> None:
-        moment = [view.frame, view.moment.get("time")] if self._labelling.videos else []
-        for box, score, label in zip(found.boxes, found.scores, found.labels, strict=True):
-            edges = [round(float(edge), 2) for edge in box]
-            name = self._labelling.classes[int(label)]
-            self._rows.writerow([view.source.path, name, round(float(score), 4), *edges, *moment])
-
-    def finish(self) -> None:
-        pass
+        yield add
 
 
-class _Yolo:
+@contextmanager
+def _yolo(folder: Path, labelling: Labelling, kinds: Sequence[str]) -> Iterator[Listing]:
     """``labels/NAME.txt`` with lines of class, centre and size in parts of the picture, as labels have it: no score."""
 
-    def __init__(self, folder: Path, labelling: Labelling) -> None:
-        self._folder, self._classes = folder, labelling.classes
-
-    def add(self, view: View, found: Detections) -> None:
-        stem = view.source.stem
-        if view.frame is not None:
-            stem = stem.with_name(f"{stem.name}.frames") / f"{view.frame:06}"
+    def add(view: View, found: Detections) -> None:
         height, width = view.size
         lines = []
         for (x1, y1, x2, y2), label in zip(found.boxes, found.labels, strict=True):
             parts = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
             lines.append(" ".join((str(int(label)), *(f"{float(part):.6f}" for part in parts))))
-        write_text(
-            (self._folder / "labels" / stem).with_name(f"{stem.name}.txt"), "".join(f"{line}\n" for line in lines)
-        )
+        write_text(folder / view.label_file("yolo"), "".join(f"{line}\n" for line in lines))
 
-    def finish(self) -> None:
-        write_text(self._folder / _FILES["classes"], "".join(f"{name}\n" for name in self._classes))
+    yield add
+    write_text(folder / _FILES["detection"]["yolo"][0], "".join(f"{name}\n" for name in labelling.classes))
+
+
+@contextmanager
+def _labels(folder: Path, labelling: Labelling, kinds: Sequence[str]) -> Iterator[Listing]:
+    """PNG files whose pixels are the labels, with VOC's palette."""
+    yield lambda view, found: save_labels(folder / view.label_file("labels"), found.labels)
 
 
 def read_image_ids(path: Path, sources: Sequence[Source]) -> dict[Source, int]:

@@ -195,7 +195,7 @@ class Prediction:
 
     def _add(self, looked: _Looked) -> None:
         for listing in self.listings:
-            listing.add(looked.view, looked.found)
+            listing(looked.view, looked.found)
         if self.outcome.objects is not None:
             self.outcome.objects += len(looked.found)
         if looked.view.source.is_video:

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from backbones.images import Labels, Picture
+from backbones.images import Labels, Picture, resize, resize_nearest
 from backbones.running.atomic_write import atomic_path
+from detection.segmentation.maps import SegmentationMap
 from detection.segmentation.settings import IGNORED
 
 _STRENGTH = 0.55
@@ -26,14 +27,22 @@ def save_labels(path: Path, labels: Labels) -> None:
         image.save(partial, format="PNG")
 
 
-def draw_labels(picture: Picture, labels: Labels, classes: Sequence[str]) -> Picture:
+def draw_map(picture: Picture, found: SegmentationMap, classes: Sequence[str], enlarge: int = 1) -> Picture:
+    """``draw_labels`` of what a segmenter found."""
+    return draw_labels(picture, found.labels, classes, enlarge)
+
+
+def draw_labels(picture: Picture, labels: Labels, classes: Sequence[str], enlarge: int = 1) -> Picture:
     """A copy of the picture with every class but the background in its colour, and the names of those that are there.
 
     Args:
         picture: [H, W, 3].
         labels: [H, W]; 255 becomes white.
         classes: names in the order of the labels.
+        enlarge: draw on a picture so many times larger, where names would hide a small one.
     """
+    size = (picture.shape[0] * enlarge, picture.shape[1] * enlarge)
+    picture, labels = resize(picture, size), resize_nearest(labels, size)
     colours = palette()
     colours[IGNORED] = 255
     painted = picture + _STRENGTH * (colours[labels].astype(np.float32) - picture)

@@ -13,13 +13,15 @@ from backbones.errors import InputError
 from backbones.images import SUFFIXES, Labels, read_labels, read_size
 from detection.data.annotations import AnnotationBuilder, DetectionData, PictureFiles
 from detection.data.faults import Fault
+from detection.data.named import VOC_CLASSES
 from detection.data.voc_folders import PICTURES, by_stem, read_list
-from detection.segmentation.label_names import VOC_LABELS
 from detection.segmentation.labelled_images import SegmentationData
-from detection.segmentation.settings import IGNORED, MOST_CLASSES
+from detection.segmentation.settings import BACKGROUND, IGNORED, MOST_CLASSES
 
 FOLDER = "SegmentationClass"
 NAMES_FILE = "classes.txt"
+VOC_LABELS = (BACKGROUND, *VOC_CLASSES)
+"""The classes of VOC's own label images, by label."""
 
 
 class LabelFiles:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from backbones.images import Labels, Picture, resize, resize_nearest
-from backbones.running.report import Report, new_figure, plot_records
+from backbones.images import Picture
+from backbones.running.report import Report, new_figure, recorded
 from detection.segmentation.drawing import draw_labels
 from detection.segmentation.evaluation import SegmentationMarks, SegmentEach
 from detection.segmentation.labelled_images import SegmentationData
@@ -47,15 +47,8 @@ def write_report(
     with report.row():
         report.plot(_class_bars(marks.per_class), "Intersection over union", "classes.png")
         report.plot(_confusions(marks), "What becomes of the pixels of each class", "confusion.png")
-    if records:
-        report.heading("Training")
-        with report.row():
-            logged = dict.fromkeys(name for record in records for name in record)
-            losses = [name for name in logged if name not in ("step", "time", "learning_rate", *marks.metrics)]
-            report.plot(plot_records(records, losses, "losses"), "Means between log lines", "losses.png")
-            curves = plot_records(records, list(marks.metrics), "marks")
-            report.plot(curves, "On the validation split", "marks.png")
-            report.plot(plot_records(records, ["learning_rate"], "learning rate"), "", "learning_rate.png")
+    losses = [name for name in recorded(records) if name not in marks.metrics]
+    report.training(records, losses, list(marks.metrics), "marks", "On the validation split")
     order = np.argsort(marks.image_accuracy, kind="stable").tolist()
     for heading, chosen in (("Worst pictures", order[:SHOWN]), ("Best pictures", order[::-1][:SHOWN])):
         report.heading(heading)
@@ -74,16 +67,12 @@ def _shown(
     shown = []
     for place, image in enumerate(images):
         picture = data.images.pictures[image]
-        pair = [_drawn(picture, labels, data.classes) for labels in (data.labels[image], found[place].labels)]
+        enlarge = max(1, READABLE // min(picture.shape[:2]))
+        both = (data.labels[image], found[place].labels)
+        pair = [draw_labels(picture, labels, data.classes, enlarge) for labels in both]
         name = data.images.annotations.names[image]
         shown.append((np.concatenate(pair, 1), f"{name}: {marks.image_accuracy[image]:.0%} of the pixels right"))
     return shown
-
-
-def _drawn(picture: Picture, labels: Labels, classes: Sequence[str]) -> Picture:
-    scale = max(1, READABLE // min(labels.shape))
-    size = (labels.shape[0] * scale, labels.shape[1] * scale)
-    return draw_labels(resize(picture, size), resize_nearest(labels, size), classes)
 
 
 def _class_bars(per_class: Mapping[str, float]) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,41 +10,18 @@ import torch
 from backbones.images import Picture
 from backbones.running.precision import autocast
 from detection.segmentation.fcn import FCN
-from detection.segmentation.framing import segment_in_order, segment_pictures
-from detection.segmentation.maps import SegmentationMap
+from detection.segmentation.maps import PictureSegmenter, SegmentationMap
 
 
-class Segmenter(FCN):
+class Segmenter(FCN, PictureSegmenter):
     """``FCN`` with the methods that files and pictures need."""
 
-    task = "segmentation"
     precision: str = "fp32"
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names in the order of the labels."""
         return self.settings.classes
-
-    def predict(self, images: Any, batch_size: int = 8) -> SegmentationMap | list[SegmentationMap]:
-        """Label the pixels of pictures.
-
-        Args:
-            images: a path, the bytes of a file, a Pillow image, a uint8 array [H, W, 3] or a uint8 tensor [3, H, W],
-                of any size; or a sequence of these.
-            batch_size: at most so many at once.
-
-        Returns:
-            One result for one picture, a list for a sequence: labels and scores [H, W] at the picture's own size,
-            tensors on the CPU.
-
-        Raises:
-            InputError: something is no picture; the message names it.
-        """
-        return segment_in_order(self.predict_each, images, batch_size, to_tensors)
-
-    def predict_each(self, images: Iterable[Any], batch_size: int = 8) -> Iterator[tuple[int, SegmentationMap]]:
-        """The same over a stream, as numpy, in the order in which batches fill: (place in the stream, labels)."""
-        return segment_pictures(self.segment_arrays, images, self.settings.input, batch_size)
 
     @torch.inference_mode()
     def segment_arrays(self, images: Picture, sizes: Any) -> SegmentationMap:
@@ -59,7 +35,6 @@ class Segmenter(FCN):
         self.train(training)
         return SegmentationMap(found.labels.cpu().numpy(), found.scores.cpu().numpy(), self.classes)
 
-
-def to_tensors(found: SegmentationMap) -> SegmentationMap:
-    """Labels and scores as tensors."""
-    return replace(found, labels=torch.from_numpy(found.labels), scores=torch.from_numpy(found.scores))
+    def finished(self, result: SegmentationMap) -> SegmentationMap:
+        """Labels and scores as tensors."""
+        return replace(result, labels=torch.from_numpy(result.labels), scores=torch.from_numpy(result.scores))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -12,26 +13,14 @@ from backbones.errors import InputError
 from backbones.weights.file_content import FileContent
 from backbones.weights.foreign_names import from_torchvision
 from backbones.weights.variant_names import name_of
-from detection.segmentation.label_names import names_for
-from detection.segmentation.settings import SegmenterSettings
+from detection.segmentation.label_images import VOC_LABELS
+from detection.segmentation.settings import BACKGROUND, SegmenterSettings
+from detection.weights.class_names import unknown
+
+logger = logging.getLogger("shortcut")
 
 _HEAD = {"classifier.0": "head.conv", "classifier.1": "head.bn", "classifier.4": "head.classes"}
 _BODY, _AUXILIARY = "backbone.", "aux_classifier."
-
-
-@dataclass(frozen=True)
-class ConvertedSegmenter:
-    """A segmenter of another project.
-
-    Attributes:
-        settings: what it is.
-        tensors: under our names.
-        unread: tensors of its auxiliary head, which only training uses.
-    """
-
-    settings: SegmenterSettings
-    tensors: dict[str, Tensor]
-    unread: int
 
 
 def is_segmenter(content: FileContent) -> bool:
@@ -41,8 +30,10 @@ def is_segmenter(content: FileContent) -> bool:
     return {"classifier.0.weight", "classifier.4.weight", "backbone.layer1.0.conv1.weight"} <= content.tensors.keys()
 
 
-def convert_torchvision(tensors: Mapping[str, Tensor], origin: str) -> ConvertedSegmenter:
-    """torchvision's state dict in our terms.
+def convert_torchvision(tensors: Mapping[str, Tensor], origin: str) -> tuple[SegmenterSettings, dict[str, Tensor]]:
+    """torchvision's state dict in our terms: what it is, and its tensors under our names.
+
+    Those of its auxiliary head, which only training uses, are left out.
 
     Args:
         tensors: by torchvision's names. With 21 classes they are taken for VOC's, as in the published weights.
@@ -63,10 +54,9 @@ def convert_torchvision(tensors: Mapping[str, Tensor], origin: str) -> Converted
         layer, _, kind = name.rpartition(".")
         if layer in _HEAD:
             converted[f"{_HEAD[layer]}.{kind}"] = tensor
-    settings = SegmenterSettings(
-        backbone,
-        names_for(len(head)),
-        channels=head.shape[1],
-        convention=replace(IMAGENET, size=None, resize=None),
-    )
-    return ConvertedSegmenter(settings, converted, sum(name.startswith(_AUXILIARY) for name in tensors))
+    unread = sum(name.startswith(_AUXILIARY) for name in tensors)
+    if unread:
+        logger.info("%s: left out: %d tensors of the auxiliary head, which only training uses", origin, unread)
+    classes = VOC_LABELS if len(head) == len(VOC_LABELS) else (BACKGROUND, *unknown(len(head) - 1).names)
+    convention = replace(IMAGENET, size=None, resize=None)
+    return SegmenterSettings(backbone, classes, channels=head.shape[1], convention=convention), converted

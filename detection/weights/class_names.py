@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from detection.data.named import VOC_CLASSES
+
 
 @dataclass(frozen=True)
 class ClassNames:
@@ -45,12 +47,7 @@ def numbered(names: tuple[str, ...]) -> ClassNames:
     return ClassNames(names, tuple(range(1, len(names) + 1)))
 
 
-VOC = numbered(
-    (
-        "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
-        "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
-    )
-)  # fmt: skip
+VOC = numbered(VOC_CLASSES)
 
 
 def unknown(count: int) -> ClassNames:

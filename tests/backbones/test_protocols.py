@@ -20,15 +20,14 @@ from backbones.errors import InputError
 from backbones.framing import at_scales, frame_for_classifier, ten_crops
 from backbones.images import Picture
 from backbones.normalization import Normalize
-from backbones.protocols import reporting
 from backbones.protocols.class_names import columns_for, labels_for
-from backbones.protocols.dense import DenseLogits, dense_logits, vgg_score_map
+from backbones.protocols.dense import DenseClassifier, dense_logits, vgg_score_map
 from backbones.protocols.ensemble import Member, ensemble_scores
 from backbones.protocols.reading import map_ahead
 from backbones.protocols.scoring import mean_scores, softmax
 from backbones.protocols.views import SIDES, check_protocol, views_of
 from backbones.resnet import ResNet
-from backbones.running.progress import Progress
+from backbones.running import progress
 from backbones.variants import ResNetVariant, VGGVariant
 from backbones.vgg import VGG
 
@@ -129,7 +128,7 @@ def test_center_scores_are_the_softmax_of_the_central_crop(data: Pictures) -> No
 
 def test_multi_scale_scores_are_the_mean_over_five_sizes(data: Pictures) -> None:
     classifier = small_classifier()
-    dense = Member("m", DenseLogits(classifier), classifier.convention, classifier.classes)
+    dense = Member("m", DenseClassifier(classifier).logits, classifier.convention, classifier.classes)
     expected = []
     for picture in data.pictures[:3]:
         height, width = picture.shape[:2]
@@ -268,11 +267,11 @@ def test_pictures_come_in_order_and_errors_come_through() -> None:
 
 
 def test_long_loops_report_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([0.0, 5.0, 21.0, 21.0, 30.0])
-    monkeypatch.setattr(reporting, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    bar, said = Progress("scoring", 30, 0), []
+    clock = iter([0.0, 0.0, 5.0, 21.0, 30.0])  # the bar's own first
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    bar, said = progress.Progress("scoring", 30, 0), []
     monkeypatch.setattr(bar, "report", lambda text: said.append((text, bar.done)))
-    advance = reporting.advance_and_report(bar, "pictures")
+    advance = progress.advance_and_report(bar, "pictures", every=20)
     for _ in range(3):
         advance(8)
     assert said == [("pictures", 16)]

@@ -19,12 +19,12 @@ from backbones.weights.model_file import read_metadata
 from deploy.models import open_model
 from detection.building import load_detector
 from detection.convert import main
+from detection.settings import exportable_settings
 from detection.training.options import TrainingOptions
 from detection.training.run import train
 from detection.weights import convert_detector, is_detector, published, read_source
 from detection.weights.class_names import VOC
 from detection.weights.contract import Facts
-from detection.weights.exportable import exportable_settings
 from detection.weights.published import DETECTRON2, SCHEMES, TORCHVISION, Published, find_published
 from tests.detection.builders import small_detector
 from tests.detection.torchvision_twin import build_theirs, freeze

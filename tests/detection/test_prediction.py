@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,10 @@ from pycocotools.coco import COCO
 from backbones.errors import InputError
 from backbones.running.outputs import Outputs
 from detection import framing
-from detection.detections import Detections
-from detection.framing import FoundArrays, Framed, batches_of_equal_size, predict_pictures
+from detection.framing import FoundArrays, Framed, PictureDetector, batches_of_equal_size
 from detection.metrics.thresholds import thresholds_by_class, warn_of_limit
 from detection.prediction.copies import Copies
-from detection.prediction.listings import LISTINGS, Labelling, Listing, open_listings, read_image_ids, result_names
+from detection.prediction.listings import LISTINGS, Labelling, open_listings, read_image_ids, result_names
 from detection.prediction.running import Outcome, Prediction, Settings
 from detection.prediction.sources import Source, find_sources
 from detection.settings import DetectorSettings, InputSettings
@@ -30,7 +29,7 @@ from detection.settings import DetectorSettings, InputSettings
 SETTINGS = DetectorSettings("resnet20", ("dark", "light"), (7, 3), input=InputSettings(32, 64))
 
 
-class Finder:
+class Finder(PictureDetector):
     """Finds the left half of each picture, as surely as the picture is red; its top half is the mask."""
 
     settings = SETTINGS
@@ -39,10 +38,7 @@ class Finder:
     def __init__(self, masks: bool = False) -> None:
         self.masks = masks
 
-    def predict_each(self, images: Iterable[Any], batch_size: int = 8) -> Iterator[tuple[int, Detections]]:
-        return predict_pictures(self._detect, images, self.settings.input, batch_size)
-
-    def _detect(self, images: np.ndarray, sizes: np.ndarray) -> FoundArrays:
+    def detect_arrays(self, images: np.ndarray, sizes: np.ndarray) -> FoundArrays:
         boxes, scores = [], []
         for image, (height, width) in zip(images, sizes, strict=True):
             boxes.append([[0, 0, width / 2, height]] * 2)
@@ -238,16 +234,14 @@ def test_a_failed_run_leaves_no_listings(tmp_path: Path) -> None:
     assert not list((tmp_path / "out").iterdir())
 
 
-class Count(Listing):
+class Count:
     """Counts pictures that are in memory when one is listed."""
 
     def __init__(self) -> None:
         self.most = 0
 
-    def add(self, view: Any, found: Any) -> None:
+    def __call__(self, view: Any, found: Any) -> None:
         self.most = max(self.most, Held.alive)
-
-    def finish(self) -> None: ...
 
 
 class Held(np.ndarray):

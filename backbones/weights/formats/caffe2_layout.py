@@ -16,7 +16,7 @@ from torch import Tensor
 from backbones.resnet import CAFFE_POOL
 from backbones.weights.file_content import FileContent
 from backbones.weights.formats.caffe import CAFFE_INPUT
-from backbones.weights.formats.contract import ForeignNetwork, Format
+from backbones.weights.formats.contract import BackboneWeights, Format
 from backbones.weights.variant_names import name_of
 
 _EPS = 1e-5
@@ -33,7 +33,7 @@ def _recognises(names: Collection[str]) -> bool:
     return "conv1_w" in names and "res2_0_branch2a_w" in names
 
 
-def _convert(content: FileContent) -> ForeignNetwork:
+def _convert(content: FileContent) -> BackboneWeights:
     detector = any(_DETECTOR.match(name) for name in content.tensors)
     tensors: dict[str, Tensor] = {} if detector else {CAFFE_POOL: torch.tensor(True)}
     unread = 0
@@ -48,7 +48,7 @@ def _convert(content: FileContent) -> ForeignNetwork:
         tensors.update(_statistics(scale.removesuffix("weight"), tensors[scale]))
     if "conv1_b" in content.tensors:  # the 50-layer network's: normalizing x + b is normalizing x with the mean -b
         tensors["stem.bn.running_mean"] = -content.tensors["conv1_b"]
-    return ForeignNetwork(tensors, CAFFE_INPUT, "1x1", name_of(tensors, "1x1"), unread=unread)
+    return BackboneWeights(tensors, CAFFE_INPUT, "1x1", name_of(tensors, "1x1"), unread=unread)
 
 
 def _our_name(name: str) -> str:

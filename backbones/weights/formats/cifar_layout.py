@@ -15,7 +15,7 @@ from torch import Tensor
 from backbones.convention import IMAGENET
 from backbones.weights.file_content import FileContent
 from backbones.weights.foreign_names import from_torchvision
-from backbones.weights.formats.contract import ForeignNetwork, Format
+from backbones.weights.formats.contract import BackboneWeights, Format
 from backbones.weights.variant_names import name_of
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -29,11 +29,11 @@ def _recognises(names: Collection[str]) -> bool:
     return three_stages and {"conv1.weight", "linear.weight", "layer1.0.conv1.weight"} <= set(names)
 
 
-def _convert(content: FileContent) -> ForeignNetwork:
+def _convert(content: FileContent) -> BackboneWeights:
     named = {re.sub(r"^linear\.", "fc.", name): tensor for name, tensor in content.tensors.items()}
     tensors = _reordered(from_torchvision(named))
     classes = CLASSES if len(tensors["fc.weight"]) == len(CLASSES) else ()
-    return ForeignNetwork(tensors, CONVENTION, backbone=name_of(tensors, None), classes=classes)
+    return BackboneWeights(tensors, CONVENTION, backbone=name_of(tensors, None), classes=classes)
 
 
 def _reordered(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from backbones.convention import IMAGENET, InputConvention
 from backbones.variants import StridePlacement
 from backbones.weights.file_content import FileContent
 from backbones.weights.formats.caffe import CAFFE_INPUT
-from backbones.weights.formats.contract import ForeignNetwork, Format
+from backbones.weights.formats.contract import BackboneWeights, Format
 from backbones.weights.variant_names import name_of
 
 _BACKBONE = re.compile(r"^(?:backbone\.bottom_up\.|backbone\.(?=stem|res)|roi_heads\.(?=res5))")
@@ -33,7 +33,7 @@ def _recognises(names: Collection[str]) -> bool:
     return {"stem.conv1.weight", "stem.conv1.norm.weight", "res2.0.conv1.weight"} <= own
 
 
-def _convert(content: FileContent) -> ForeignNetwork:
+def _convert(content: FileContent) -> BackboneWeights:
     tensors: dict[str, Tensor] = {}
     unread = 0
     for name, tensor in content.tensors.items():
@@ -42,7 +42,7 @@ def _convert(content: FileContent) -> ForeignNetwork:
         else:
             tensors[_our_name(_BACKBONE.sub("", name))] = tensor
     convention, stride = _convention(content)
-    return ForeignNetwork(
+    return BackboneWeights(
         tensors,
         convention,
         stride if "conv2_x.0.conv3.weight" in tensors else None,

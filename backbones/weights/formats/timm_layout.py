@@ -9,7 +9,7 @@ from torch import Tensor
 from backbones.convention import IMAGENET
 from backbones.weights.file_content import FileContent
 from backbones.weights.foreign_names import from_torchvision
-from backbones.weights.formats.contract import ForeignNetwork, Format
+from backbones.weights.formats.contract import BackboneWeights, Format
 
 _LINEAR = {"pre_logits.fc1": "classifier.0", "pre_logits.fc2": "classifier.3", "head.fc": "classifier.6"}
 
@@ -18,7 +18,7 @@ def _recognises(names: Collection[str]) -> bool:
     return "features.0.weight" in names and any(f"{layer}.weight" in names for layer in _LINEAR)
 
 
-def _convert(content: FileContent) -> ForeignNetwork:
+def _convert(content: FileContent) -> BackboneWeights:
     tensors: dict[str, Tensor] = {}
     for name, tensor in content.tensors.items():
         layer, _, kind = name.rpartition(".")
@@ -26,7 +26,7 @@ def _convert(content: FileContent) -> ForeignNetwork:
         tensors[f"{_LINEAR.get(layer, layer)}.{kind}"] = (
             tensor.flatten(1) if layer in _LINEAR and kind == "weight" else tensor
         )
-    return ForeignNetwork(from_torchvision(tensors), IMAGENET)
+    return BackboneWeights(from_torchvision(tensors), IMAGENET)
 
 
 TIMM_VGG = Format("timm's", _recognises, _convert)

@@ -13,7 +13,7 @@ from backbones.weights.model_file import read_metadata
 from detection import evaluate, predict
 from detection.segmentation.building import load_segmenter, save_segmenter
 from detection.segmentation.drawing import palette
-from detection.segmentation.label_names import VOC_LABELS
+from detection.segmentation.label_images import VOC_LABELS
 from tests.detection.segmentation.builders import CLASSES, scene, small_segmenter, write_label_folder
 
 

@@ -20,8 +20,7 @@ from detection.segmentation.batches import TrainingCrops, cut
 from detection.segmentation.crops import Crop, CropPlanner
 from detection.segmentation.datasets import read_segmentation, refuse_faulty_labels
 from detection.segmentation.drawing import palette, save_labels
-from detection.segmentation.label_images import read_label_images
-from detection.segmentation.label_names import VOC_LABELS
+from detection.segmentation.label_images import VOC_LABELS, read_label_images
 from detection.segmentation.painting import paint_labels, painted
 from detection.segmentation.settings import IGNORED
 from tests.detection.segmentation.builders import CLASSES, few_scenes, scene, write_label_folder

@@ -20,7 +20,7 @@ from backbones.errors import InputError
 from detection.building import load_detector
 from detection.segmentation.building import build_segmenter, load_segmenter, save_segmenter
 from detection.segmentation.fcn import AUXILIARY_WEIGHT, enlarge, pixel_loss
-from detection.segmentation.label_names import VOC_LABELS
+from detection.segmentation.label_images import VOC_LABELS
 from detection.segmentation.settings import IGNORED, SegmenterSettings
 from detection.segmentation.targets import SegmentationTargets
 from detection.training.tasks import Losses
