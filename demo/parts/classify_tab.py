@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from backbones.classification import TOP, Classification
 from backbones.errors import InputError
 from backbones.images import Picture, resize
-from demo.model.classes import Classified
+from demo.model.finders import Classified
 from demo.parts.frames import short_video
 from demo.parts.inputs import PICTURES, PicturesInput, VideoInput, picture_input
 from demo.parts.looking import classify_uploads
@@ -162,7 +162,7 @@ class ClassifyTab:
         total = np.zeros(len(classifier.classes))
         with short_video(upload, self.service.limits, _VIDEO_RATE) as video:
             for moment, picture in video.frames():
-                answer = classifier.classify([picture])[0]
+                answer = classifier.find([picture])[0]
                 total += answer.probabilities
                 rows.append([f"{moment:.2f} s", *_best(answer.probabilities, classifier.classes)])
                 if time.perf_counter() - told > 0.2:

@@ -11,7 +11,7 @@ import gradio as gr
 
 from backbones.errors import InputError
 from backbones.images import Picture
-from demo.model.objects import ObjectFinder, start_threshold
+from demo.model.finders import Finder, start_threshold
 from demo.parts.frames import short_video
 from demo.parts.inputs import PICTURES, VIDEOS, PicturesInput, VideoInput, picture_input
 from demo.parts.looking import find_in_uploads
@@ -284,7 +284,7 @@ class DetectTab:
         film = gr.update(value=str(path), visible=True)
         yield None, gr.update(visible=False), gr.update(visible=False), facts, "", [], film
 
-    def _frame(self, drawn: Picture, found: Detections, finder: ObjectFinder, place: str) -> tuple[Any, ...]:
+    def _frame(self, drawn: Picture, found: Detections, finder: Finder, place: str) -> tuple[Any, ...]:
         image = gr.update(value=self.service.files.picture(drawn, "frame"), visible=True)
         counts = counts_html(found, finder.classes)
         return (

@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from backbones.images import Picture
-from demo.model.classes import ClassFinder, Classified
-from demo.model.objects import ObjectFinder
+from demo.model.finders import Classified, Finder
 from demo.safety.limits import Limits
 from demo.safety.uploads import Sent, Upload, read_uploads
 from demo.view.found import Found, FoundPicture
@@ -17,7 +16,7 @@ Advance = Callable[[int, int], None]
 _AT_ONCE = 4
 
 
-def find_in_uploads(finder: ObjectFinder, uploads: Sequence[Upload], limits: Limits, advance: Advance) -> Found:
+def find_in_uploads(finder: Finder, uploads: Sequence[Upload], limits: Limits, advance: Advance) -> Found:
     """Everything that a detector finds in uploads.
 
     Raises:
@@ -38,7 +37,7 @@ def find_in_uploads(finder: ObjectFinder, uploads: Sequence[Upload], limits: Lim
 
 
 def classify_uploads(
-    classifier: ClassFinder, uploads: Sequence[Upload], limits: Limits, advance: Advance
+    classifier: Finder, uploads: Sequence[Upload], limits: Limits, advance: Advance
 ) -> tuple[list[tuple[Sent, Picture, Classified]], float]:
     """(upload, pixels, answer) of each, and the seconds that the model took.
 
@@ -51,7 +50,7 @@ def classify_uploads(
     for picture in sent:
         pixels = picture.pixels(limits)
         begun = time.perf_counter()
-        answer = classifier.classify([pixels])[0]
+        answer = classifier.find([pixels])[0]
         seconds += time.perf_counter() - begun
         looked.append((picture, pixels, answer))
         advance(len(looked), len(sent))

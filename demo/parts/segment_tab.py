@@ -90,7 +90,7 @@ class SegmentTab:
         (sent,) = read_uploads([upload], self.service.limits)
         pixels = sent.pixels(self.service.limits)
         begun = time.perf_counter()
-        (found,) = segmenter.label([pixels])
+        (found,) = segmenter.find([pixels])
         seconds = time.perf_counter() - begun
         stem = PurePath(sent.name).stem
         place = files.place(f"{stem}-labels.png")
