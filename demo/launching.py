@@ -25,7 +25,7 @@ from demo.safety.temporary_files import swept, temporary_folder
 from demo.view.result_files import ResultFiles
 
 if TYPE_CHECKING:
-    from demo.app_options import PageOptions
+    from demo.app import PageOptions
 
 logger = logging.getLogger("shortcut")
 
@@ -120,7 +120,7 @@ def _warm_up(finders: Sequence[Finder]) -> None:
 
 
 def _launch(page: Any, options: PageOptions, limits: Limits, login: Any) -> int:
-    from demo.parts.style import STYLE, theme
+    from demo.parts.building import STYLE, theme
     from demo.safety.requests import middlewares
 
     hosts = (*LOOPBACK, *options.allow_host)
