@@ -20,9 +20,7 @@ from deploy.graphs import MOST_SORTED, capped, classifier_graph, detector_graph,
 from deploy.onnx_export import Shapes, dynamic_pictures
 from deploy.precision.calibration import Feed
 from deploy.runtimes import Runtime
-from deploy.runtimes.classifier import ClassifierRuntime
-from deploy.runtimes.detector import DetectorRuntime
-from deploy.runtimes.segmenter import SegmenterRuntime
+from deploy.runtimes.exported_models import ClassifierRuntime, DetectorRuntime, SegmenterRuntime
 from deploy.verification import Verification, padded_batch, verify_classifier, verify_detector, verify_segmenter
 from detection.building import describe as describe_detector
 from detection.detector import Detector

@@ -18,7 +18,7 @@ from deploy.gates import Gate
 from deploy.graphs import detector_graph, pixels_first
 from deploy.precision.calibration import Feed
 from deploy.runtimes import Runtime
-from deploy.runtimes.views import ViewsRuntime, input_names
+from deploy.runtimes.exported_models import ViewsRuntime, input_names
 from deploy.verification import Pair, Verification, compare_detections, padded_batch, rounds
 from detection.detector import Detector
 from detection.improvements.framed_views import ViewSettings, input_at

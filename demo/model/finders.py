@@ -16,7 +16,7 @@ from backbones.framing import frame_for_classifier
 from backbones.images import Picture, Size, fit_size
 from backbones.metadata import CALLED
 from demo.model.servers import FLAGS, asked, read_address
-from deploy.runtimes.classifier import ClassifierRuntime
+from deploy.runtimes.exported_models import ClassifierRuntime
 from detection.metrics.thresholds import thresholds_by_class
 
 if TYPE_CHECKING:
