@@ -22,8 +22,7 @@ from backbones.running.progress import Progress, progress, start_logging
 from deploy.bulk.cluster import check_installed, ray_running
 from deploy.bulk.options import BulkOptions
 from deploy.bulk.parts import Done, PartFolder
-from deploy.bulk.rows import Row, plain_thresholds, shown_name
-from deploy.bulk.worker import Work, Worker
+from deploy.bulk.worker import Row, Work, Worker, plain_thresholds, shown_name
 from deploy.models import open_model
 from deploy.runtimes.exported_models import DetectorRuntime
 from detection.metrics.thresholds import thresholds_by_class, warn_of_limit
