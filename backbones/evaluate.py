@@ -152,7 +152,7 @@ def _open_member(
     from backbones.protocols.ensemble import Member
     from backbones.protocols.names import MULTI_SCALE
     from deploy.models import open_model
-    from deploy.runtimes.classifier import ClassifierRuntime
+    from deploy.runtimes.exported_models import ClassifierRuntime
 
     opened = open_model(
         model, tasks=("classification",), device=options.device, precision=options.precision, engine=options.engine,

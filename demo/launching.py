@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
@@ -17,17 +17,15 @@ import numpy as np
 from backbones.errors import InputError
 from backbones.extras import explained
 from backbones.running.progress import start_logging
-from demo.model.classes import ClassFinder, open_class_finder
-from demo.model.finding_models import Offer, find_offer
-from demo.model.objects import ObjectFinder, open_finder
-from demo.model.pixels import PixelFinder, open_pixel_finder
+from demo.model.finders import Finder, open_finder
+from demo.model.finding_models import Named, find_offer
 from demo.safety.limits import Limits
 from demo.safety.login import login_check, read_logins
 from demo.safety.temporary_files import swept, temporary_folder
 from demo.view.result_files import ResultFiles
 
 if TYPE_CHECKING:
-    from demo.app_options import PageOptions
+    from demo.app import PageOptions
 
 logger = logging.getLogger("shortcut")
 
@@ -35,6 +33,7 @@ LOOPBACK = ("127.0.0.1", "localhost")
 _QUIET_LIBRARIES = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 _IMPORTED_LATE = ("pandas", "pyarrow", "matplotlib.pyplot")
 """By Gradio, where they are installed."""
+_VERBS = {"detection": "detect", "classification": "classify", "segmentation": "segment"}
 _VISITORS = 64
 """Whose results are held at once; the oldest go first."""
 
@@ -61,7 +60,9 @@ def running_page(options: PageOptions) -> Iterator[str]:
     Raises:
         InputError: as ``serve_page``.
     """
-    offer = find_offer(options.detector, options.classifier, options.segmenter)
+    offer = find_offer(
+        {"detection": options.detector, "classification": options.classifier, "segmentation": options.segmenter}
+    )
     logins = read_logins(Path(options.auth_file)) if options.auth_file else None
     limits = limits_of(options)
     with ExitStack() as stack:
@@ -87,32 +88,24 @@ def limits_of(options: PageOptions) -> Limits:
     )
 
 
-def _build(offer: Offer, options: PageOptions, limits: Limits, files: ResultFiles) -> Any:
-    finders = [open_finder(model.source, model.name, options.device, options.engine) for model in offer.detectors]
-    classifiers = [
-        open_class_finder(model.source, model.name, options.device, options.engine) for model in offer.classifiers
-    ]
-    segmenters = [
-        open_pixel_finder(model.source, model.name, options.device, options.engine) for model in offer.segmenters
-    ]
-    offered = (("detect", offer.detectors), ("classify", offer.classifiers), ("segment", offer.segmenters))
-    for kind, models in offered:
+def _build(offer: Mapping[str, Sequence[Named]], options: PageOptions, limits: Limits, files: ResultFiles) -> Any:
+    finders: dict[str, dict[str, Finder]] = {}
+    for task, models in offer.items():
+        opened = [open_finder(model.source, model.name, task, options.device, options.engine) for model in models]
+        finders[task] = {finder.name: finder for finder in opened}
+    for task, models in offer.items():
         for model in models:
-            logger.info("%s: %s from %s", kind, model.name, model.source)
+            logger.info("%s: %s from %s", _VERBS[task], model.name, model.source)
     try:
         from demo.parts.building import build_page
         from demo.parts.service import Service
     except ModuleNotFoundError as error:
         raise explained(error) or error from None
-    _warm_up(finders, classifiers, segmenters)
-    named = {finder.name: finder for finder in finders}
-    by_class = {classifier.name: classifier for classifier in classifiers}
-    return build_page(Service(named, by_class, limits, files, {each.name: each for each in segmenters}))
+    _warm_up([finder for named in finders.values() for finder in named.values()])
+    return build_page(Service(finders["detection"], finders["classification"], limits, files, finders["segmentation"]))
 
 
-def _warm_up(
-    finders: Sequence[ObjectFinder], classifiers: Sequence[ClassFinder], segmenters: Sequence[PixelFinder]
-) -> None:
+def _warm_up(finders: Sequence[Finder]) -> None:
     """What engines and Gradio put off until the first request, which would keep the first visitor waiting.
 
     Raises:
@@ -121,17 +114,13 @@ def _warm_up(
     blank = np.zeros((128, 128, 3), np.uint8)
     for finder in finders:
         finder.find([blank])
-    for classifier in classifiers:
-        classifier.classify([blank])
-    for segmenter in segmenters:
-        segmenter.label([blank])
     for module in _IMPORTED_LATE:
         with suppress(ImportError):
             import_module(module)
 
 
 def _launch(page: Any, options: PageOptions, limits: Limits, login: Any) -> int:
-    from demo.parts.style import STYLE, theme
+    from demo.parts.building import STYLE, theme
     from demo.safety.requests import middlewares
 
     hosts = (*LOOPBACK, *options.allow_host)

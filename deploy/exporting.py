@@ -19,8 +19,7 @@ from deploy.engine_names import TABLE
 from deploy.engines.binding import INSTALL
 from deploy.export_names import check_suffix, decide_names, draft_of, onnx_target
 from deploy.export_options import AUTO, ExportOptions
-from deploy.exportable import open_exportable
-from deploy.exported_kinds import Exportable
+from deploy.exportable import Exportable, open_exportable
 from deploy.gates import GATES, Verdict
 from deploy.graph_check import check_graph
 from deploy.onnx_export import trace, write_onnx

@@ -9,15 +9,28 @@ if __package__ in (None, ""):  # run as a script: the project's root, not this f
     sys.path[:] = [os.path.dirname(_here)] + [p for p in sys.path if os.path.abspath(p or ".") != _here]
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from backbones.running.command_line import run_command
-from deploy.repository_options import RepositoryOptions
+from backbones.running.command_line import option, run_command
+from deploy.serving.options import ServiceOptions
 
 EXAMPLES = (
     "python deploy/repository.py --model runs/own/model.onnx --output repository",
     "python deploy/repository.py --model cells.onnx cats.onnx --max-batch-size 4 --output repository",
     "python deploy/repository.py --model cells.plan --version 2 --output repository",
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepositoryOptions(ServiceOptions):
+    """What to write, and where to."""
+
+    version: int = option(1, "of the models; other versions that lie in the folder stay", group="model")
+    plans: str | None = option(
+        None, "what runs .plan files: Triton's TensorRT backend (in NVIDIA's container), or our runtime (python)",
+        group="serving", choices=("tensorrt", "python"), otherwise="tensorrt",
+    )  # fmt: skip
+    output: str = option("", "the repository's folder", group="output", metavar="DIR")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

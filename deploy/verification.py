@@ -16,9 +16,7 @@ from backbones.errors import InputError
 from backbones.images import Picture, padded_size, resize, stack_padded
 from backbones.resnet import ResNet
 from deploy.gates import GATES, Gate, Verdict
-from deploy.runtimes.classifier import ClassifierRuntime
-from deploy.runtimes.detector import DetectorRuntime
-from deploy.runtimes.segmenter import SegmenterRuntime
+from deploy.runtimes.exported_models import ClassifierRuntime, DetectorRuntime, SegmenterRuntime
 from detection.agreement import COUNTED_SCORE, Agreement, agreement
 from detection.detections import Detections
 from detection.detector import Detector

@@ -105,7 +105,7 @@ def imported_by(code: str) -> set[str]:
         "backbones", "backbones.images", "backbones.framing", "backbones.convention", "backbones.variants",
         "detection", "detection.framing", "detection.settings", "detection.detections", "detection.drawing",
         "detection.training.options", "detection.segmentation.maps", "detection.head_table",
-        "deploy", "deploy.runtimes", "deploy.models", "deploy.runtimes.detector",
+        "deploy", "deploy.runtimes", "deploy.models", "deploy.runtimes.exported_models",
         "demo", "demo.launching", "demo.parts.building",
     ],
 )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -33,31 +33,18 @@ class Named:
     source: str
 
 
-@dataclass(frozen=True)
-class Offer:
-    """The models of a page, by kind."""
-
-    detectors: tuple[Named, ...] = ()
-    classifiers: tuple[Named, ...] = ()
-    segmenters: tuple[Named, ...] = ()
-
-
-def find_offer(
-    detectors: Sequence[str], classifiers: Sequence[str], segmenters: Sequence[str] = (), runs: Path = Path("runs")
-) -> Offer:
-    """The named models; without any, the newest of each kind among the runs.
+def find_offer(named: Mapping[str, Sequence[str]], runs: Path = Path("runs")) -> dict[str, tuple[Named, ...]]:
+    """The models that are named for each task; without any, the newest of each among the runs.
 
     Raises:
         InputError: none is named, and there are no runs; the message says how to make one.
     """
-    if not detectors and not classifiers and not segmenters:
-        newest = newest_by_task(runs)
-        detectors = [str(path) for task, path in newest.items() if task == "detection"]
-        classifiers = [str(path) for task, path in newest.items() if task == "classification"]
-        segmenters = [str(path) for task, path in newest.items() if task == "segmentation"]
-        if not newest:
-            raise InputError(HOW_TO_MAKE_ONE)
-    return Offer(name_all(detectors), name_all(classifiers), name_all(segmenters))
+    if any(named.values()):
+        return {task: name_all(sources) for task, sources in named.items()}
+    newest = newest_by_task(runs)
+    if not newest:
+        raise InputError(HOW_TO_MAKE_ONE)
+    return {task: name_all([str(newest[task])] if task in newest else []) for task in named}
 
 
 def newest_by_task(runs: Path) -> dict[str, Path]:

@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 
 from backbones.errors import InputError
 from backbones.extras import explained
-from backbones.metadata import CALLED
 
 if TYPE_CHECKING:
     from deploy.serving.connection import Client
@@ -65,16 +64,6 @@ def read_address(source: str) -> Address | None:
     if not parts.netloc or "/" in model or parts.query or parts.fragment:
         raise InputError(f"{source}: expected {parts.scheme}://HOST:PORT/NAME")
     return Address(f"{parts.scheme}://{parts.netloc}", model or None)
-
-
-def check_task(source: str, client: Client, task: str) -> None:
-    """Whether a served model is of the kind that is wanted.
-
-    Raises:
-        InputError: it is not, or there is no answer; the message says where it belongs.
-    """
-    if (served := asked(client.about).task) != task:
-        raise InputError(f"{source}: serves {CALLED[served]}, not {CALLED[task]}; {FLAGS[served]}")
 
 
 def asked(question: Callable[[], _T]) -> _T:

@@ -1,6 +1,8 @@
-"""The whole page."""
+"""The whole page, and how it looks. Every font is the system's own, so none is fetched."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import gradio as gr
 
@@ -11,6 +13,9 @@ from demo.parts.segment_tab import SegmentTab
 from demo.parts.service import Service
 
 TITLE = "Shortcut"
+STYLE = Path(__file__).with_name("page.css")
+_SANS = ["ui-sans-serif", "system-ui", "Segoe UI", "Roboto", "sans-serif"]
+_MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 _HEAD = """
 <header class="masthead">
   <svg viewBox="0 0 48 32" width="60" height="40" aria-hidden="true"><path d="M2 26h10l6-16h12l6 16h10" fill="none"
@@ -20,6 +25,14 @@ _HEAD = """
   example: the answer comes at once. Whatever you send is deleted soon.</p></div>
 </header>
 """
+
+
+def theme() -> gr.themes.Base:
+    """Violet on warm grey; dark where the visitor's system is dark."""
+    return gr.themes.Soft(
+        primary_hue="violet", secondary_hue="orange", neutral_hue="stone", radius_size="lg", font=_SANS,
+        font_mono=_MONO,
+    )  # fmt: skip
 
 
 def build_page(service: Service) -> gr.Blocks:

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from backbones.classification import TOP, Classification
 from backbones.errors import InputError
 from backbones.images import Picture, resize
-from demo.model.classes import Classified
+from demo.model.finders import Classified
 from demo.parts.frames import short_video
-from demo.parts.inputs import PICTURES, PicturesInput, VideoInput, picture_input
-from demo.parts.looking import classify_uploads
+from demo.parts.inputs import picture_input, several_and_video
+from demo.parts.looking import look_at_uploads
 from demo.parts.refusals import explained
 from demo.parts.service import EXAMPLES, MODEL_CALL, Service
 from demo.safety.uploads import Upload
@@ -49,7 +49,6 @@ class ClassifyTab:
         self._connect()
 
     def _build_inputs(self) -> None:
-        limits = self.service.limits
         self._model = gr.Dropdown(
             list(self.classifiers), label="Model", visible=len(self.classifiers) > 1, elem_id="classify-model",
             filterable=False,
@@ -59,19 +58,9 @@ class ClassifyTab:
                 self._picture = picture_input("Picture to name", "classify-picture")
                 examples = sorted(str(path) for path in EXAMPLES.glob("digit-*.png"))
                 gr.Examples(examples, self._picture, label="Digits to try")
-            with gr.Tab("Several", id="several"):
-                self._pictures = PicturesInput(
-                    file_count="multiple", file_types=PICTURES, elem_id="classify-pictures", height=300,
-                    label=f"Up to {limits.pictures} pictures",
-                )  # fmt: skip
-            with gr.Tab("Video", id="video"):
-                self._video = VideoInput(
-                    sources=["upload"], label=f"Video, first {limits.seconds:g} seconds",
-                    elem_id="classify-video", height=300, buttons=[],
-                )  # fmt: skip
-                with gr.Row():
-                    self._start_video = gr.Button("Look at the video", variant="primary")
-                    self._stop_video = gr.Button("Stop", variant="secondary")
+            self._pictures, self._video, self._start_video, self._stop_video = several_and_video(
+                "classify", self.service.limits
+            )
 
     def _build_results(self) -> None:
         self._label = gr.Label(num_top_classes=TOP, label="Most likely", elem_id="classify-label")
@@ -127,7 +116,7 @@ class ClassifyTab:
             progress((done, total), desc="looking", unit="pictures")
 
         classifier = self.classifiers[model]
-        looked, seconds = classify_uploads(classifier, uploads, self.service.limits, advance)
+        looked, seconds = look_at_uploads(classifier, uploads, self.service.limits, advance)
         sent, picture, answer = looked[0]
         rows = [[one.name, *_best(found.probabilities, classifier.classes)] for one, _, found in looked]
         several = len(looked) > 1
@@ -145,7 +134,7 @@ class ClassifyTab:
         if picture is None:
             raise InputError("give a picture")
         classifier = self.classifiers[model]
-        looked, seconds = classify_uploads(classifier, [picture], self.service.limits, lambda done, total: None)
+        looked, seconds = look_at_uploads(classifier, [picture], self.service.limits)
         sent, _, answer = looked[0]
         best = Classification(answer.probabilities, classifier.classes).top(TOP)
         classes = [{"class": name, "score": round(score, 6)} for name, score in best]
@@ -162,7 +151,7 @@ class ClassifyTab:
         total = np.zeros(len(classifier.classes))
         with short_video(upload, self.service.limits, _VIDEO_RATE) as video:
             for moment, picture in video.frames():
-                answer = classifier.classify([picture])[0]
+                answer = classifier.find([picture])[0]
                 total += answer.probabilities
                 rows.append([f"{moment:.2f} s", *_best(answer.probabilities, classifier.classes)])
                 if time.perf_counter() - told > 0.2:

@@ -10,7 +10,7 @@ import gradio as gr
 from demo.parts.classify_tab import label_values
 from demo.parts.detect_tab import build_detection_picture
 from demo.parts.inputs import picture_input
-from demo.parts.looking import classify_uploads, find_in_uploads
+from demo.parts.looking import find_in_uploads, look_at_uploads
 from demo.parts.refusals import explained
 from demo.parts.service import EXAMPLES, MODEL_CALL, VIEW_CALL, Service
 from demo.safety.uploads import Upload
@@ -80,10 +80,10 @@ class CompareTab:
             return None, "", gr.update(value=None), "", gr.update(visible=False)
         limits = self.service.limits
         if model in self.finders:
-            found = find_in_uploads(self.finders[model], [upload], limits, lambda done, total: None)
+            found = find_in_uploads(self.finders[model], [upload], limits)
             return found, *self._show(found, threshold)
         classifier = self.classifiers[model]
-        looked, seconds = classify_uploads(classifier, [upload], limits, lambda done, total: None)
+        looked, seconds = look_at_uploads(classifier, [upload], limits)
         label = gr.update(value=label_values(looked[0][2].probabilities, classifier.classes), visible=True)
         return None, facts_html(model, duration(seconds)), gr.update(visible=False), "", label
 

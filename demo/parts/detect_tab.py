@@ -11,9 +11,9 @@ import gradio as gr
 
 from backbones.errors import InputError
 from backbones.images import Picture
-from demo.model.objects import ObjectFinder, start_threshold
+from demo.model.finders import Finder, start_threshold
 from demo.parts.frames import short_video
-from demo.parts.inputs import PICTURES, VIDEOS, PicturesInput, VideoInput, picture_input
+from demo.parts.inputs import VIDEOS, picture_input, several_and_video
 from demo.parts.looking import find_in_uploads
 from demo.parts.refusals import explained
 from demo.parts.service import EXAMPLES, MODEL_CALL, VIEW_CALL, Service
@@ -60,19 +60,7 @@ class DetectTab:
                 self._picture = picture_input("Picture to look at", "detect-picture")
                 examples = sorted(str(path) for path in EXAMPLES.glob("scene-*.png"))
                 gr.Examples(examples, self._picture, label="Digit scenes to try")
-            with gr.Tab("Several", id="several"):
-                self._pictures = PicturesInput(
-                    file_count="multiple", file_types=PICTURES, elem_id="detect-pictures", height=300,
-                    label=f"Up to {limits.pictures} pictures",
-                )  # fmt: skip
-            with gr.Tab("Video", id="video"):
-                self._video = VideoInput(
-                    sources=["upload"], label=f"Video, first {limits.seconds:g} seconds",
-                    elem_id="detect-video", height=300, buttons=[],
-                )  # fmt: skip
-                with gr.Row():
-                    self._start_video = gr.Button("Look at the video", variant="primary", elem_id="detect-video-start")
-                    self._stop_video = gr.Button("Stop", variant="secondary", elem_id="detect-video-stop")
+            self._pictures, self._video, self._start_video, self._stop_video = several_and_video("detect", limits)
         kinds = ", ".join(suffix.lstrip(".") for suffix in VIDEOS)
         gr.HTML(
             facts_html(
@@ -244,7 +232,7 @@ class DetectTab:
         finder = self.finders[model]
         chosen = Chosen(DEFAULT if threshold is None and not own else threshold, classes or (), masks)
         thresholds_by_class(finder, chosen.threshold, chosen.classes or None, "classes")  # before the model is asked
-        found = find_in_uploads(finder, [picture], self.service.limits, lambda done, total: None)
+        found = find_in_uploads(finder, [picture], self.service.limits)
         answer = found.to_json(0, chosen)
         return {"model": model, "seconds": round(found.seconds, 4), **answer}
 
@@ -284,7 +272,7 @@ class DetectTab:
         film = gr.update(value=str(path), visible=True)
         yield None, gr.update(visible=False), gr.update(visible=False), facts, "", [], film
 
-    def _frame(self, drawn: Picture, found: Detections, finder: ObjectFinder, place: str) -> tuple[Any, ...]:
+    def _frame(self, drawn: Picture, found: Detections, finder: Finder, place: str) -> tuple[Any, ...]:
         image = gr.update(value=self.service.files.picture(drawn, "frame"), visible=True)
         counts = counts_html(found, finder.classes)
         return (

@@ -12,6 +12,7 @@ from gradio import component_meta
 from gradio_client.utils import is_http_url_like
 
 from demo.parts.refusals import refusal
+from demo.safety.limits import Limits
 from demo.safety.uploads import Upload
 
 PICTURES = [".jpg", ".jpeg", ".png", ".webp", ".bmp"]
@@ -30,23 +31,28 @@ def _without_stubs() -> Iterator[None]:
         setattr(component_meta, name, original)
 
 
+class _TrustingNothing:
+    """What is alike in all of them. Stands before Gradio's class, whose methods it takes the place of."""
+
+    def preprocess(self, payload: Any) -> Any:
+        """The upload that a message names."""
+        return None if payload is None else _upload(payload)
+
+    async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
+        """As Gradio does it, but for addresses."""
+        _refuse_addresses(url_or_file_path)
+        moved: str | None = await super().async_move_resource_to_block_cache(url_or_file_path)  # type: ignore[misc]
+        return moved
+
+
 with _without_stubs():
 
-    class PictureInput(gr.Image):
+    class PictureInput(_TrustingNothing, gr.Image):
         """A picture; ``preprocess`` gives an ``Upload`` or None."""
 
         is_template = True
 
-        def preprocess(self, payload: Any) -> Any:
-            """The upload that a message names."""
-            return None if payload is None else _upload(payload)
-
-        async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
-            """As Gradio does it, but for addresses."""
-            _refuse_addresses(url_or_file_path)
-            return await super().async_move_resource_to_block_cache(url_or_file_path)
-
-    class PicturesInput(gr.File):
+    class PicturesInput(_TrustingNothing, gr.File):
         """Several pictures; ``preprocess`` gives a list of ``Upload``."""
 
         is_template = True
@@ -57,24 +63,10 @@ with _without_stubs():
                 return []
             return [_upload(file) for file in getattr(payload, "root", [payload])]
 
-        async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
-            """As Gradio does it, but for addresses."""
-            _refuse_addresses(url_or_file_path)
-            return await super().async_move_resource_to_block_cache(url_or_file_path)
-
-    class VideoInput(gr.Video):
+    class VideoInput(_TrustingNothing, gr.Video):
         """A video; ``preprocess`` gives an ``Upload`` or None. Nothing is converted: Gradio would start a program."""
 
         is_template = True
-
-        def preprocess(self, payload: Any) -> Any:
-            """The upload that a message names."""
-            return None if payload is None else _upload(payload)
-
-        async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
-            """As Gradio does it, but for addresses."""
-            _refuse_addresses(url_or_file_path)
-            return await super().async_move_resource_to_block_cache(url_or_file_path)
 
 
 def picture_input(label: str, element: str) -> PictureInput:
@@ -88,6 +80,29 @@ def picture_input(label: str, element: str) -> PictureInput:
         sources=["upload", "clipboard"], label=label, elem_id=element, elem_classes="pictured", height=300,
         buttons=["fullscreen"], alt_text="The picture that you sent",
     )  # fmt: skip
+
+
+def several_and_video(tab: str, limits: Limits) -> tuple[PicturesInput, VideoInput, gr.Button, gr.Button]:
+    """The places for several pictures and for a video, each in a tab, with the buttons that start and stop the video.
+
+    Args:
+        tab: with which their ids in the page begin.
+        limits: which the labels state.
+    """
+    with gr.Tab("Several", id="several"):
+        pictures = PicturesInput(
+            file_count="multiple", file_types=PICTURES, elem_id=f"{tab}-pictures", height=300,
+            label=f"Up to {limits.pictures} pictures",
+        )  # fmt: skip
+    with gr.Tab("Video", id="video"):
+        video = VideoInput(
+            sources=["upload"], label=f"Video, first {limits.seconds:g} seconds", elem_id=f"{tab}-video", height=300,
+            buttons=[],
+        )  # fmt: skip
+        with gr.Row():
+            start = gr.Button("Look at the video", variant="primary", elem_id=f"{tab}-video-start")
+            stop = gr.Button("Stop", variant="secondary", elem_id=f"{tab}-video-stop")
+    return pictures, video, start, stop
 
 
 def _upload(file: Any) -> Upload:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from backbones.images import Picture
-from demo.model.classes import ClassFinder, Classified
-from demo.model.objects import ObjectFinder
+from demo.model.finders import Finder
 from demo.safety.limits import Limits
 from demo.safety.uploads import Sent, Upload, read_uploads
 from demo.view.found import Found, FoundPicture
@@ -17,8 +17,10 @@ Advance = Callable[[int, int], None]
 _AT_ONCE = 4
 
 
-def find_in_uploads(finder: ObjectFinder, uploads: Sequence[Upload], limits: Limits, advance: Advance) -> Found:
-    """Everything that a detector finds in uploads.
+def find_in_uploads(
+    finder: Finder, uploads: Sequence[Upload], limits: Limits, advance: Advance = lambda done, total: None
+) -> Found:
+    """Everything that a detector finds in uploads, of which no pixels are kept.
 
     Raises:
         InputError: an upload cannot be used, or the model does not answer.
@@ -37,21 +39,21 @@ def find_in_uploads(finder: ObjectFinder, uploads: Sequence[Upload], limits: Lim
     return Found(finder.name, finder.classes, finder.score_thresholds, tuple(pictures), seconds)
 
 
-def classify_uploads(
-    classifier: ClassFinder, uploads: Sequence[Upload], limits: Limits, advance: Advance
-) -> tuple[list[tuple[Sent, Picture, Classified]], float]:
+def look_at_uploads(
+    finder: Finder, uploads: Sequence[Upload], limits: Limits, advance: Advance = lambda done, total: None
+) -> tuple[list[tuple[Sent, Picture, Any]], float]:
     """(upload, pixels, answer) of each, and the seconds that the model took.
 
     Raises:
         InputError: an upload cannot be used, or the model does not answer.
     """
-    looked: list[tuple[Sent, Picture, Classified]] = []
+    looked: list[tuple[Sent, Picture, Any]] = []
     seconds = 0.0
     sent = read_uploads(uploads, limits)
     for picture in sent:
         pixels = picture.pixels(limits)
         begun = time.perf_counter()
-        answer = classifier.classify([pixels])[0]
+        answer = finder.find([pixels])[0]
         seconds += time.perf_counter() - begun
         looked.append((picture, pixels, answer))
         advance(len(looked), len(sent))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import PurePath
 from typing import Any
 
@@ -10,9 +9,10 @@ import gradio as gr
 
 from backbones.errors import InputError
 from demo.parts.inputs import picture_input
+from demo.parts.looking import look_at_uploads
 from demo.parts.refusals import explained
 from demo.parts.service import EXAMPLES, MODEL_CALL, Service
-from demo.safety.uploads import Upload, read_uploads
+from demo.safety.uploads import Upload
 from demo.view.words import duration, extent, facts_html
 from detection.segmentation.drawing import draw_labels, save_labels
 
@@ -86,11 +86,7 @@ class SegmentTab:
     def _label(self, upload: Upload, model: str) -> tuple[dict[str, Any], str, str]:
         """What is found, the label image's file, and the drawn copy's."""
         segmenter, files = self.segmenters[model], self.service.files
-        (sent,) = read_uploads([upload], self.service.limits)
-        pixels = sent.pixels(self.service.limits)
-        begun = time.perf_counter()
-        (found,) = segmenter.label([pixels])
-        seconds = time.perf_counter() - begun
+        ((sent, pixels, found),), seconds = look_at_uploads(segmenter, [upload], self.service.limits)
         stem = PurePath(sent.name).stem
         place = files.place(f"{stem}-labels.png")
         save_labels(place, found.labels)

@@ -6,9 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from demo.model.classes import ClassFinder
-from demo.model.objects import ObjectFinder
-from demo.model.pixels import PixelFinder
+from demo.model.finders import Finder
 from demo.safety.limits import Limits
 from demo.view.result_files import ResultFiles
 
@@ -31,8 +29,8 @@ class Service:
         segmenters: by name.
     """
 
-    finders: dict[str, ObjectFinder]
-    classifiers: dict[str, ClassFinder]
+    finders: dict[str, Finder]
+    classifiers: dict[str, Finder]
     limits: Limits
     files: ResultFiles
-    segmenters: dict[str, PixelFinder] = field(default_factory=dict)
+    segmenters: dict[str, Finder] = field(default_factory=dict)

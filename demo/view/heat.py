@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from backbones.images import Picture
-from demo.model.classes import Area
+from demo.model.finders import Area
 
 _STOPS = np.array([0.0, 0.35, 0.65, 1.0])
 _COLORS = np.array([[40, 20, 90], [190, 40, 110], [250, 140, 50], [255, 245, 170]], np.float64)

@@ -18,9 +18,8 @@ from backbones.running.outputs import Kind, output_files
 from backbones.running.progress import progress, start_logging
 from deploy.benchmarking.memory import Memory, measure_memory
 from deploy.benchmarking.options import BenchmarkOptions
-from deploy.benchmarking.peak import WORK, limited_threads, matrix_product
 from deploy.benchmarking.subjects import Subject, make_images, open_subject, pairs
-from deploy.benchmarking.timing import Timing, Turns, summarize, take_turns
+from deploy.benchmarking.timing import WORK, Timing, Turns, limited_threads, matrix_product, summarize, take_turns
 from deploy.benchmarking.work import multiply_adds
 from deploy.engine_names import takes_hint
 

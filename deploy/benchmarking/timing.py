@@ -1,17 +1,23 @@
-"""Calls that take turns, and what their times say. Numpy only."""
+"""Calls that take turns, and what their times say; among them the machine's rate of matrix products in fp32, which
+shares are taken of. Numpy only."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 Turns = list[list[float]]
 """Seconds of each call, turn by turn."""
+SIDE = 2048
+WORK = float(SIDE**3)
+"""Multiply-adds of one product."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +120,26 @@ def summarize(
         fastest = [peak_work / min(turn) for turn in peak]
         share = Spread.of([rate * work / best for rate, best in zip(rates, fastest, strict=True)])
     return Timing(batch, len(every), p50, p95, p99, batch * len(every) / float(every.sum()), ratio, share)
+
+
+def matrix_product() -> Callable[[], object]:
+    """One square product, to be timed."""
+    generator = np.random.default_rng(0)
+    a, b = (generator.standard_normal((SIDE, SIDE), np.float32) for _ in range(2))
+    out = np.empty_like(a)
+    return lambda: np.matmul(a, b, out=out)
+
+
+@contextlib.contextmanager
+def limited_threads(threads: int | None) -> Iterator[None]:
+    """Numpy on so many processors, where ``threadpoolctl`` (which comes with scikit-learn) is there to see to it."""
+    if threads is None or find_spec("threadpoolctl") is None:
+        yield
+        return
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(threads, user_api="blas"):
+        yield
 
 
 def _rounded(value: Any) -> Any:

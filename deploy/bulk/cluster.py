@@ -49,7 +49,6 @@ def ray_running(cluster: str, processors: int) -> Iterator[None]:
     Raises:
         InputError: the cluster does not answer.
     """
-    check_installed()
     os.environ.update(SETTINGS | (ALONE if cluster == LOCAL else {}))
     paths = [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))  # workers import this project

@@ -15,7 +15,7 @@ from typing import Any
 
 from backbones.errors import InputError
 from backbones.running.atomic_write import PARTIAL, atomic_path, write_json
-from deploy.bulk.rows import Row
+from deploy.bulk.worker import Row
 
 ABOUT = "run.json"
 _LOCK = ".lock"

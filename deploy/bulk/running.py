@@ -22,10 +22,9 @@ from backbones.running.progress import advance_and_report, progress, start_loggi
 from deploy.bulk.cluster import check_installed, ray_running
 from deploy.bulk.options import BulkOptions
 from deploy.bulk.parts import Done, PartFolder
-from deploy.bulk.rows import Row, plain_thresholds, shown_name
-from deploy.bulk.worker import Work, Worker
+from deploy.bulk.worker import Row, Work, Worker, plain_thresholds, shown_name
 from deploy.models import open_model
-from deploy.runtimes.detector import DetectorRuntime
+from deploy.runtimes.exported_models import DetectorRuntime
 from detection.metrics.thresholds import thresholds_by_class, warn_of_limit
 from detection.prediction.sources import Source, find_sources
 

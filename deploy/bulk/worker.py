@@ -1,8 +1,13 @@
-"""What each process of a bulk run does: names in, rows out. Imported by the processes, and by none of the options."""
+"""What each process of a bulk run does: names in, out a row for each picture, as JSON and Parquet hold it.
+
+Imported by the processes, and by none of the options.
+"""
 
 from __future__ import annotations
 
 import json
+import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -13,13 +18,16 @@ import numpy as np
 from backbones.errors import InputError
 from backbones.images import Picture, Size, read_image
 from backbones.protocols.reading import map_ahead
-from deploy.bulk.rows import Row, chosen, failed_row, found_row, shown_name
 from deploy.models import open_model
+from detection.detections import Detections
 
 READERS = 1
 """Threads beside the model's own that decode pictures."""
 BLOCK = 32
 """Rows that leave a process at once."""
+Row = dict[str, Any]
+"""``file``, ``height``, ``width``, ``error`` (None unless it could not be read) and ``detections``, a list of
+dictionaries with ``class``, ``score``, ``box`` and, of models with masks, ``mask``: the same as ``predict`` lists."""
 
 
 @dataclass(frozen=True)
@@ -85,3 +93,30 @@ def _read(path: str) -> tuple[str, Picture | InputError]:
         return path, read_image(path)
     except InputError as fault:
         return path, fault
+
+
+def shown_name(path: str | os.PathLike[str]) -> str:
+    """A file's name as text: names of files may be no text, listings always are."""
+    return os.fspath(path).encode("utf-8", "backslashreplace").decode()
+
+
+def found_row(name: str, size: Size, found: Detections, classes: Sequence[str]) -> Row:
+    """Of a picture that was looked at."""
+    height, width = size
+    return {"file": name, "height": height, "width": width, "error": None, "detections": found.to_json(classes)}
+
+
+def failed_row(name: str, reason: str) -> Row:
+    """Of one that could not be read."""
+    return {"file": name, "height": None, "width": None, "error": " ".join(reason.split()), "detections": []}
+
+
+def chosen(found: Detections, thresholds: Sequence[float], most: int | None) -> Detections:
+    """Those that reach their class's threshold, at most so many."""
+    kept = found.above(thresholds)
+    return kept if most is None else kept[:most]
+
+
+def plain_thresholds(thresholds: Sequence[float]) -> list[float | None]:
+    """As JSON holds them: None for a class that is not wanted."""
+    return [None if math.isinf(least) else least for least in thresholds]

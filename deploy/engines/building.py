@@ -18,9 +18,8 @@ from backbones.errors import InputError
 from backbones.metadata import ModelMetadata
 from backbones.running.atomic_write import atomic_path, write_json
 from backbones.running.command_line import as_plain_values
-from deploy.engines.binding import RTX, TITLES, import_trt
+from deploy.engines.binding import RTX, TITLES, import_trt, library_log, said
 from deploy.engines.device_memory import find_gpu
-from deploy.engines.library_log import library_log, said
 from deploy.engines.onnx_metadata import read_onnx_metadata
 from deploy.engines.options import BuildOptions
 from deploy.engines.plan_metadata import EngineRecord, Gpu, sha256_of, sidecar_of

@@ -20,11 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backbones.errors import InputError
-from deploy.engines.binding import RTX, TITLES
+from deploy.engines.binding import RTX, TITLES, library_log, said
 from deploy.engines.device_memory import Buffer, DeviceMemory, Recording
-from deploy.engines.library_log import library_log, said
 from deploy.engines.profiles import Profile, Shape, largest_part, tightest
-from deploy.engines.refitting import refit
 
 _TYPES = {
     "FLOAT": np.float32, "HALF": np.float16, "INT8": np.int8, "UINT8": np.uint8, "INT32": np.int32, "INT64": np.int64,
@@ -133,12 +131,21 @@ class EngineRunner:
         """Put the weights of an ONNX file with the same graph into an engine built with ``--refit`` or without weights.
 
         Raises:
-            InputError: they do not fit.
+            InputError: the file's graph is another one, or lacks weights.
         """
+        trt, log = self._trt, self._log
         with self._lock:
             for lane in self._lanes.values():
                 lane.discard()
-            refit(self._trt, self._engine, onnx_path, self._log)
+            refitter = trt.Refitter(self._engine, log)
+            weights_parser = trt.OnnxParserRefitter(refitter, log)
+            if not weights_parser.refit_from_file(str(onnx_path)):
+                raise InputError(f"{onnx_path}: its weights do not fit the engine: {said(log.errors)}")
+            missing = refitter.get_missing_weights()
+            if missing:
+                raise InputError(f"{onnx_path}: lacks weights of the engine: {', '.join(sorted(missing)[:3])}")
+            if not refitter.refit_cuda_engine():
+                raise InputError(f"{onnx_path}: the engine refuses its weights: {said(log.errors)}")
 
     def _load(self, plan: bytes) -> Any:
         if self._trt.__name__ == RTX:

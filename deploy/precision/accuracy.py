@@ -17,9 +17,7 @@ from backbones.images import Picture, read_image
 from backbones.protocols.labelled_data import read_for
 from deploy.gates import Verdict
 from deploy.runtimes import Runtime
-from deploy.runtimes.classifier import ClassifierRuntime
-from deploy.runtimes.detector import DetectorRuntime
-from deploy.runtimes.segmenter import SegmenterRuntime
+from deploy.runtimes.exported_models import ClassifierRuntime, DetectorRuntime, SegmenterRuntime
 from detection.data.datasets import read_checked
 from detection.detector import Detector
 from detection.evaluation import detect_all, score

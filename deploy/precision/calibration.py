@@ -50,7 +50,7 @@ def observe(model: onnx.ModelProto, tensors: Sequence[str], batches: Iterable[Fe
         batches: inputs by name.
     """
     tensors = list(dict.fromkeys(tensors))
-    session = _session(_watched(model, tensors))
+    session = cpu_session(_watched(model, tensors))
     found: dict[str, Statistics] = {}
     for feed in batches:
         values = session.run([f"{name}/{part}" for name in tensors for part in _PARTS], dict(feed))
@@ -64,29 +64,27 @@ def observe(model: onnx.ModelProto, tensors: Sequence[str], batches: Iterable[Fe
 def symmetric_limit(statistics: Statistics, levels: int = 127) -> float:
     """The magnitude at which to clip, so that the mean squared error of ``levels`` steps on each side is least."""
     largest = max(abs(statistics.low), abs(statistics.high))
-    limit, _ = _best_clip(statistics.samples, (-largest, largest), 2 * levels)
-    return max(-limit[0], 1e-8)
+    low, _ = _best_clip(statistics.samples, (-largest, largest), 2 * levels)
+    return max(-low, 1e-8)
 
 
 def asymmetric_limits(statistics: Statistics, levels: int = 255) -> tuple[float, float]:
     """The interval at which to clip, which holds zero, so that the mean squared error of ``levels`` steps is least."""
     whole = (min(statistics.low, 0.0), max(statistics.high, 0.0))
-    limits, _ = _best_clip(statistics.samples, whole, levels)
-    return limits[0], max(limits[1], limits[0] + 1e-8)
+    low, high = _best_clip(statistics.samples, whole, levels)
+    return low, max(high, low + 1e-8)
 
 
-def _best_clip(
-    samples: NDArray[np.float32], whole: tuple[float, float], levels: int
-) -> tuple[tuple[float, float], float]:
-    """(limits, error) of the best share of an interval."""
-    best = (whole, np.inf)
+def _best_clip(samples: NDArray[np.float32], whole: tuple[float, float], levels: int) -> tuple[float, float]:
+    """The best share of an interval."""
+    best, least = whole, np.inf
     for share in _CLIPS:
         low, high = whole[0] * share, whole[1] * share
         step = max((high - low) / levels, 1e-12)
         rounded = np.clip(np.rint((samples - low) / step), 0, levels) * step + low
         error = float(np.square(rounded - samples).mean())
-        if error <= best[1]:
-            best = ((low, high), error)
+        if error <= least:
+            best, least = (low, high), error
     return best
 
 
@@ -122,7 +120,8 @@ def _watched(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
     return watched
 
 
-def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+def cpu_session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    """A model as ONNX Runtime runs it on the processor, with warnings off."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

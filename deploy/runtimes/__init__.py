@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deploy.runtimes.classifier import ClassifierRuntime
-from deploy.runtimes.detector import DetectorRuntime
 from deploy.runtimes.engines import choose_engine, open_session
-from deploy.runtimes.segmenter import SegmenterRuntime
+from deploy.runtimes.exported_models import ClassifierRuntime, DetectorRuntime, SegmenterRuntime, ViewsRuntime
 from deploy.runtimes.session import Session
-from deploy.runtimes.views import ViewsRuntime
 
 Runtime = ClassifierRuntime | DetectorRuntime | SegmenterRuntime
 

@@ -7,13 +7,12 @@ gets a queue policy: with one instance Triton's batcher then sleeps half a secon
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as protobuf
 
 from backbones.errors import InputError
 from backbones.metadata import ModelMetadata
+from deploy.serving.options import ServiceOptions
 from deploy.serving.service import BEST, About
 from detection.settings import DetectorSettings
 
@@ -28,60 +27,37 @@ _SEGMENTED: Tensors = {"labels": ("UINT8", (-1, -1)), "scores": ("FP32", (-1, -1
 _FILE: Tensors = {"image": ("UINT8", (-1,))}
 
 
-@dataclass(frozen=True)
-class ServingSettings:
-    """How a model is served.
-
-    Attributes:
-        max_batch_size: pictures in one batch at most.
-        instances: copies of the graph that run at once.
-        threads: processor threads of each; 0 for all.
-        hint: how OpenVINO divides them, as ``load_runtime`` takes it.
-        engine: as ``load_runtime`` takes it.
-        queue_delay: microseconds that a request waits for others to share its batch.
-        max_pixels: larger pictures are refused.
-        native: a ``.plan`` runs in Triton's own TensorRT backend, not in our runtime.
-        profiles: how many optimization profiles a native plan has.
-    """
-
-    max_batch_size: int = 8
-    instances: int = 1
-    threads: int = 0
-    hint: str = "latency"
-    engine: str | None = None
-    queue_delay: int = 0
-    max_pixels: int = 50_000_000
-    native: bool = False
-    profiles: int = 0
-
-
 PARAMETERS = ("threads", "hint", "engine", "max_pixels")
-"""What of the settings the model itself needs, beside what stands in Triton's own fields."""
+"""What of the options the model itself needs, beside what stands in Triton's own fields."""
 
 
-def configure(name: str, metadata: ModelMetadata, settings: ServingSettings) -> protobuf.ModelConfig:
+def configure(name: str, metadata: ModelMetadata, options: ServiceOptions) -> protobuf.ModelConfig:
     """The configuration of a served model.
 
     Args:
         name: of the served model.
         metadata: of the exported model.
-        settings: how to serve it.
+        options: how to serve it.
     """
     about = About.of(metadata)
-    config = _base(name, _FILE, _outputs(about, metadata), settings)
+    config = _base(name, _FILE, _outputs(about, metadata), options)
     config.input[0].allow_ragged_batch = True  # files differ in length
     config.backend = "python"
-    config.instance_group.add(count=settings.instances, kind=protobuf.ModelInstanceGroup.KIND_CPU)
+    config.instance_group.add(count=options.instances, kind=protobuf.ModelInstanceGroup.KIND_CPU)
     for key in PARAMETERS:
-        if getattr(settings, key) is not None:
-            config.parameters[key].string_value = str(getattr(settings, key))
+        if getattr(options, key) is not None:
+            config.parameters[key].string_value = str(getattr(options, key))
     for key, text in about.to_texts().items():  # for clients: Triton's own way to names is a file that none can ask for
         config.parameters[key].string_value = text
     return config
 
 
-def configure_graph(name: str, metadata: ModelMetadata, settings: ServingSettings) -> protobuf.ModelConfig:
+def configure_graph(name: str, metadata: ModelMetadata, options: ServiceOptions, profiles: int) -> protobuf.ModelConfig:
     """The configuration of a plan that Triton's TensorRT backend runs for ``NAME``; inputs and outputs are the graph's.
+
+    Args:
+        name, metadata, options: as ``configure`` takes them.
+        profiles: how many optimization profiles the plan has.
 
     Raises:
         InputError: the graph takes each picture at several sizes.
@@ -89,14 +65,14 @@ def configure_graph(name: str, metadata: ModelMetadata, settings: ServingSetting
     assert metadata.exported is not None
     if metadata.exported.views:
         raise InputError(f"{name}: takes pictures at several sizes, which our runtime frames; give --plans python")
-    config = _base(f"{name}_graph", *_graph(metadata), settings)
+    config = _base(f"{name}_graph", *_graph(metadata), options)
     config.platform = "tensorrt_plan"
     config.default_model_filename = "model.plan"
     for tensor in config.output:
         if tensor.name == "exact":  # the graph gives one value for each picture, and Triton's dims are never empty
             tensor.reshape.SetInParent()
-    group = config.instance_group.add(count=settings.instances, kind=protobuf.ModelInstanceGroup.KIND_GPU)
-    group.profile.extend(str(number) for number in range(settings.profiles))
+    group = config.instance_group.add(count=options.instances, kind=protobuf.ModelInstanceGroup.KIND_GPU)
+    group.profile.extend(str(number) for number in range(profiles))
     return config
 
 
@@ -146,12 +122,12 @@ def _graph(metadata: ModelMetadata) -> tuple[Tensors, Tensors]:
     return inputs, {name: known[name] for name in metadata.exported.outputs}
 
 
-def _base(name: str, inputs: Tensors, outputs: Tensors, settings: ServingSettings) -> protobuf.ModelConfig:
-    config = protobuf.ModelConfig(name=name, max_batch_size=settings.max_batch_size)
+def _base(name: str, inputs: Tensors, outputs: Tensors, options: ServiceOptions) -> protobuf.ModelConfig:
+    config = protobuf.ModelConfig(name=name, max_batch_size=options.max_batch_size)
     for tensors, place in ((inputs, config.input), (outputs, config.output)):
         for key, (kind, dims) in tensors.items():
             place.add(name=key, data_type=protobuf.DataType.Value(f"TYPE_{kind}"), dims=dims)
     config.dynamic_batching.SetInParent()
-    if settings.queue_delay:
-        config.dynamic_batching.max_queue_delay_microseconds = settings.queue_delay
+    if options.queue_delay:
+        config.dynamic_batching.max_queue_delay_microseconds = options.queue_delay
     return config

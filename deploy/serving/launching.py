@@ -17,12 +17,12 @@ from backbones.running.progress import start_logging
 from deploy.serving.builtin_server import BuiltinEngine
 from deploy.serving.front import Engine, Front, Limits
 from deploy.serving.installation import container_command, find_triton
-from deploy.serving.repository_files import check_repository, read_sources, settings_of, write_repository
+from deploy.serving.repository_files import check_repository, read_sources, write_repository
 from deploy.serving.triton_engine import TritonEngine
 from deploy.serving.triton_process import LOOPBACK, TritonProcess, free_port
 
 if TYPE_CHECKING:
-    from deploy.serve_options import ServeOptions
+    from deploy.serve import ServeOptions
 
 logger = logging.getLogger("shortcut")
 
@@ -92,7 +92,7 @@ def _repository(options: ServeOptions, stack: ExitStack) -> Path:
         return Path(options.repository)
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="repository-")))
     sources = read_sources(options.model, options.name, options.engine)
-    write_repository(sources, folder / "models", settings_of(options))
+    write_repository(sources, folder / "models", options)
     return folder / "models"
 
 

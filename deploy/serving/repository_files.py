@@ -17,13 +17,14 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tritonclient.grpc import model_config_pb2 as protobuf
 
 from backbones.errors import InputError
 from backbones.metadata import ModelMetadata
 from backbones.running.atomic_write import PARTIAL
+from backbones.running.command_line import flag_of
 from backbones.running.outputs import Outputs
 from backbones.running.progress import start_logging
 from deploy.engines.binding import RTX
@@ -31,21 +32,13 @@ from deploy.engines.building import check_flavour
 from deploy.engines.plan_metadata import read_plan, sidecar_of
 from deploy.runtimes import load_runtime
 from deploy.runtimes.engines import choose_engine
-from deploy.serving.configuration import (
-    CONFIG,
-    PARAMETERS,
-    ServingSettings,
-    as_text,
-    configure,
-    configure_graph,
-    from_text,
-    texts_of,
-)
+from deploy.serving.configuration import CONFIG, PARAMETERS, as_text, configure, configure_graph, from_text, texts_of
 from deploy.serving.installation import PROJECT
+from deploy.serving.options import ServiceOptions
 from deploy.serving.service import ABOUT, MODEL_FILES
 
 if TYPE_CHECKING:
-    from deploy.repository_options import RepositoryOptions, ServiceOptions
+    from deploy.repository import RepositoryOptions
 
 logger = logging.getLogger("shortcut")
 
@@ -66,7 +59,7 @@ _PARAMETERS = {*PARAMETERS, "task", "classes", "score_thresholds"}
 _FILES = {PYTHON, ABOUT, *MODEL_FILES, "model.plan.json"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _NUMBERS = {"max_batch_size": 1, "instances": 1, "threads": 0, "queue_delay": 0, "max_pixels": 1}
-"""Settings that are numbers, and the least that each may be."""
+"""Options that are numbers, and the least that each may be."""
 
 
 @dataclass(frozen=True)
@@ -149,27 +142,15 @@ def write(options: RepositoryOptions) -> Path:
         for source in sources:
             if source.path.suffix == ".onnx":
                 check_flavour(source.path, source.metadata)
-    settings = replace(settings_of(options), native=options.plans != "python")
-    write_repository(sources, target, settings, options.version)
+    write_repository(sources, target, options, options.version, native=options.plans != "python")
     for source in sources:
         logger.info("%s: %s, version %d of %s", target, source.name, options.version, source.path)
     return target
 
 
-def settings_of(options: ServiceOptions) -> ServingSettings:
-    """How the options want models served.
-
-    Raises:
-        InputError: a number is out of its range.
-    """
-    for name, least in _NUMBERS.items():
-        if getattr(options, name) < least:
-            raise InputError(f"--{name.replace('_', '-')} {getattr(options, name)}: at least {least}")
-    numbers = {name: getattr(options, name) for name in _NUMBERS}
-    return ServingSettings(**numbers, hint=options.hint, engine=options.engine)
-
-
-def write_repository(sources: list[ModelSource], target: Path, settings: ServingSettings, version: int = 1) -> None:
+def write_repository(
+    sources: list[ModelSource], target: Path, options: ServiceOptions, version: int = 1, native: bool = False
+) -> None:
     """Write models into a repository. Other models and versions that lie there stay.
 
     All is first written beside ``target`` and then takes its place.
@@ -177,12 +158,16 @@ def write_repository(sources: list[ModelSource], target: Path, settings: Serving
     Args:
         sources: the models.
         target: the repository's folder.
-        settings: how to serve them.
+        options: how to serve them.
         version: of the models; Triton serves the latest.
+        native: a ``.plan`` runs in Triton's own TensorRT backend, not in our runtime.
 
     Raises:
-        InputError: a model cannot be served, or the folder holds something else.
+        InputError: a number is out of its range, a model cannot be served, or the folder holds something else.
     """
+    for name, least in _NUMBERS.items():
+        if getattr(options, name) < least:
+            raise InputError(f"{flag_of(name)} {getattr(options, name)}: at least {least}")
     Outputs().folder("--output", target)
     if target.exists() and any(target.iterdir()):
         check_repository(target)
@@ -193,21 +178,24 @@ def write_repository(sources: list[ModelSource], target: Path, settings: Serving
             shutil.copytree(target, draft, copy_function=_link)
         draft.mkdir(exist_ok=True)
         for source in sources:
-            _write_model(source, draft, settings, version)
+            _write_model(source, draft, options, version, native and source.path.suffix == ".plan")
         _exchange(draft, target)
 
 
-def _write_model(source: ModelSource, repository: Path, settings: ServingSettings, version: int) -> None:
-    native = settings.native and source.path.suffix == ".plan"
+def _write_model(source: ModelSource, repository: Path, options: ServiceOptions, version: int, native: bool) -> None:
+    metadata, profiles = source.metadata, []
     if native:
-        if _engine(source.metadata)["library"] == RTX:
+        assert metadata.exported is not None and metadata.exported.engine is not None
+        if metadata.exported.engine["library"] == RTX:
             raise InputError(f"{source.path}: Triton's own backend runs no TensorRT-RTX engines; --plans python does")
-        settings = _within_profiles(source.metadata, settings)
-    folder = _write_folder(repository, configure(source.name, source.metadata, settings), version)
+        profiles = metadata.exported.engine["profiles"]
+        most = [int(profile["max"]["images"][0]) for profile in profiles]  # no larger batch than the plan takes
+        options = replace(options, max_batch_size=min([options.max_batch_size, *most]))
+    folder = _write_folder(repository, configure(source.name, metadata, options), version)
     (folder / PYTHON).write_text(TEXT, encoding="utf-8")
     if native:
-        (folder / ABOUT).write_text(json.dumps(source.metadata.to_dict(), indent=2) + "\n", encoding="utf-8")
-        folder = _write_folder(repository, configure_graph(source.name, source.metadata, settings), version)
+        (folder / ABOUT).write_text(json.dumps(metadata.to_dict(), indent=2) + "\n", encoding="utf-8")
+        folder = _write_folder(repository, configure_graph(source.name, metadata, options, len(profiles)), version)
     elif (graph := repository / f"{source.name}_graph").is_dir() and _read_config(graph).platform:
         shutil.rmtree(graph)  # the plan that an earlier version asked
     file = folder / f"model{source.path.suffix}"
@@ -224,19 +212,6 @@ def _write_folder(repository: Path, config: protobuf.ModelConfig, version: int) 
     path.unlink(missing_ok=True)  # it may be a link to the old repository's file
     path.write_text(as_text(config), encoding="utf-8")
     return folder
-
-
-def _engine(metadata: ModelMetadata) -> dict[str, Any]:
-    """How a plan was built."""
-    assert metadata.exported is not None and metadata.exported.engine is not None
-    return metadata.exported.engine
-
-
-def _within_profiles(metadata: ModelMetadata, settings: ServingSettings) -> ServingSettings:
-    """No larger batch than the plan takes, and its profiles by number."""
-    profiles = _engine(metadata)["profiles"]
-    most = [int(profile["max"]["images"][0]) for profile in profiles]
-    return replace(settings, profiles=len(profiles), max_batch_size=min([settings.max_batch_size, *most]))
 
 
 def _link(source: str, destination: str) -> None:
@@ -349,7 +324,7 @@ def _command_anew(repository: Path, configs: Mapping[str, protobuf.ModelConfig])
 
 
 def _old_flags(graph: protobuf.ModelConfig, picture: protobuf.ModelConfig | None, plan: bool) -> list[str]:
-    usual = ServingSettings()
+    usual = ServiceOptions()
     given = texts_of(graph) | ({} if picture is None else texts_of(picture))
     old = {
         "max_batch_size": graph.max_batch_size, "instances": graph.instance_group[0].count,
@@ -360,5 +335,5 @@ def _old_flags(graph: protobuf.ModelConfig, picture: protobuf.ModelConfig | None
     flags = ["--plans", "python"] if plan and not graph.platform else []
     for name, value in old.items():
         if value != getattr(usual, name):
-            flags += [f"--{name.replace('_', '-')}", str(value)]
+            flags += [flag_of(name), str(value)]
     return flags

@@ -43,9 +43,8 @@ from backbones.images import SUFFIXES, Picture, read_image, resize
 from backbones.running.atomic_write import write_json
 from backbones.running.measurement import write_measurement
 from backbones.weights.file_content import read_content
-from deploy.benchmarking.peak import WORK, limited_threads, matrix_product
 from deploy.benchmarking.subjects import TORCH, Subject, make_images, open_subject
-from deploy.benchmarking.timing import Turns, summarize, take_turns
+from deploy.benchmarking.timing import WORK, Turns, limited_threads, matrix_product, summarize, take_turns
 from deploy.benchmarking.work import multiply_adds
 from deploy.export_options import FLAVOURS, ExportOptions
 from deploy.exportable import open_exportable

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from backbones.running.measurement import SMALL, write_measurement
 from deploy.runtimes import load_runtime
-from deploy.runtimes.detector import DetectorRuntime
+from deploy.runtimes.exported_models import DetectorRuntime
 from deploy.verification import verify_detector
 from detection import load_detector
 from detection.data.datasets import read_dataset

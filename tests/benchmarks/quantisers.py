@@ -40,8 +40,7 @@ from deploy.gates import GATES
 from deploy.onnx_export import trace, write_onnx
 from deploy.precision.accuracy import LabelledData, Marks
 from deploy.precision.calibration import PICTURES, Feed, symmetric_limit
-from deploy.precision.layer_choice import Quantiser
-from deploy.precision.sensitivity import Sensitivity, disturbance
+from deploy.precision.layer_choice import Quantiser, Sensitivity, disturbance
 
 ENGINES = tuple(name for name in ("openvino", "onnxruntime") if find_spec(name))
 METHODS = {

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from backbones.running.measurement import write_measurement
 from deploy import load_runtime
 from deploy.client import AsyncClient
-from deploy.runtimes.detector import DetectorRuntime
+from deploy.runtimes.exported_models import DetectorRuntime
 from tests.deploy.running_servers import RunningServer
 
 

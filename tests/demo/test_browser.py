@@ -238,7 +238,7 @@ def test_everything_has_a_name_for_screen_readers(visit: Open) -> None:
 
 
 def test_moving_the_threshold_asks_no_model(visit: Open, page: RunningPage, tmp_path: Path) -> None:
-    from demo.model.objects import open_finder
+    from demo.model.finders import open_finder
     from demo.parts.building import build_page
     from demo.parts.service import Service
     from demo.safety.limits import Limits

@@ -23,7 +23,7 @@ def spy(event, arguments):
     if event in ("socket.connect", "socket.sendto", "socket.getaddrinfo", "socket.gethostbyname", "socket.bind"):
         contacts.append((event, repr(arguments[1] if event.startswith(("socket.conn", "socket.send", "socket.bind")) else arguments[0])))
 sys.addaudithook(spy)
-from demo.app_options import PageOptions
+from demo.app import PageOptions
 from demo.launching import running_page
 detector, classifier, picture = sys.argv[1:]
 options = PageOptions(detector=(detector,), classifier=(classifier,), port=0)

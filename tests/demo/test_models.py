@@ -15,9 +15,8 @@ from backbones.convention import InputConvention
 from backbones.errors import InputError
 from backbones.framing import frame_for_classifier
 from backbones.normalization import Normalize
-from demo.model.classes import TrainedClassifier, open_class_finder, seen_area
+from demo.model.finders import LocalClassifier, open_finder, seen_area, start_threshold
 from demo.model.finding_models import find_offer, name_all, newest_by_task
-from demo.model.objects import open_finder, start_threshold
 from demo.model.servers import read_address
 from detection.building import save_detector
 from tests.deploy.running_servers import RunningServer
@@ -40,7 +39,7 @@ def test_a_trained_classifier_tells_where_it_looked() -> None:
     torch.manual_seed(0)
     convention = InputConvention((120.0,) * 3, (60.0,) * 3, size=(32, 32), resize=40)
     network = Classifier("resnet20", build_backbone("resnet20", 3), Normalize(convention), ("a", "b", "c")).eval()
-    answer = TrainedClassifier("mine", network, "cpu").classify([PICTURE])[0]
+    answer = LocalClassifier("mine", network, "cpu").find([PICTURE])[0]
     logits = network.logits(frame_for_classifier(PICTURE, convention)[None])[0]
     np.testing.assert_allclose(answer.probabilities, np.exp(logits) / np.exp(logits).sum(), rtol=1e-5)
     assert answer.activation is not None and answer.activation.shape == (8, 8)
@@ -70,12 +69,12 @@ def test_served_models_answer_as_files_do(tmp_path: Path) -> None:
         found, wanted = served.find([PICTURE])[0], local.find([PICTURE])[0]
         assert found.to_json(served.classes) == wanted.to_json(local.classes)
         with pytest.raises(InputError, match="a detector, not a classifier; give it by --detector"):
-            open_class_finder(f"{server.url}/d", "wrong")
+            open_finder(f"{server.url}/d", "wrong", "classification")
     with pytest.raises(InputError, match="server does not answer"):
         served.find([PICTURE])
     with RunningServer("builtin", ["--model", classifier, "--name", "c"]) as server:
-        answer = open_class_finder(server.url, "served").classify([PICTURE])[0]
-        wanted_row = open_class_finder(str(classifier), "local").classify([PICTURE])[0]
+        answer = open_finder(server.url, "served", "classification").find([PICTURE])[0]
+        wanted_row = open_finder(str(classifier), "local", "classification").find([PICTURE])[0]
         np.testing.assert_allclose(answer.probabilities, wanted_row.probabilities, rtol=1e-5)
         assert answer.activation is None
         with pytest.raises(InputError, match="a classifier, not a detector; give it by --classifier"):
@@ -108,14 +107,14 @@ def test_the_newest_of_each_kind_is_taken(tmp_path: Path) -> None:
     assert newest_by_task(tmp_path)["detection"] == tmp_path / "trained/model.safetensors"
     write_detector(tmp_path / "trained/model.onnx")
     assert newest_by_task(tmp_path)["detection"] == tmp_path / "trained/model.onnx"
-    offer = find_offer((), (), runs=tmp_path)
-    assert [model.name for model in (*offer.detectors, *offer.classifiers)] == ["trained", "c"]
-    assert find_offer(("x.onnx",), (), runs=tmp_path).classifiers == ()
+    offer = find_offer({"detection": (), "classification": (), "segmentation": ()}, tmp_path)
+    assert [[model.name for model in models] for models in offer.values()] == [["trained"], ["c"], []]
+    assert find_offer({"detection": ("x.onnx",), "classification": ()}, tmp_path)["classification"] == ()
 
 
 def test_without_any_model_the_message_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"make quickstart.*torchvision://maskrcnn_resnet50_fpn"):
-        find_offer((), (), runs=tmp_path)
+        find_offer({"detection": (), "classification": ()}, tmp_path)
 
 
 def test_names_are_short_and_unlike() -> None:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from backbones.errors import InputError
-from demo.app_options import PageOptions
+from demo.app import PageOptions
 from demo.safety.limits import Limits
 from demo.safety.login import login_check, read_logins
 from demo.safety.temporary_files import sweep, temporary_folder

@@ -11,7 +11,7 @@ import torch
 from backbones import build_backbone, save_weights
 from backbones.classifier import load_classifier
 from backbones.convention import IMAGENET
-from deploy.exported_kinds import ExportableClassifier, ExportableDetector
+from deploy.exportable import ExportableClassifier, ExportableDetector
 from deploy.onnx_export import trace, write_onnx
 from deploy.precision.layer_choice import Quantiser
 from detection.building import build_detector

@@ -22,8 +22,7 @@ from backbones.errors import InputError
 from deploy import load_runtime
 from deploy.bulk.options import BulkOptions
 from deploy.bulk.parts import PartFolder
-from deploy.bulk.rows import failed_row, shown_name
-from deploy.bulk.worker import Work, Worker
+from deploy.bulk.worker import Work, Worker, failed_row, shown_name
 from deploy.export_options import ExportOptions
 from deploy.exporting import export
 from detection.building import save_detector

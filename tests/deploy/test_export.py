@@ -21,8 +21,7 @@ from deploy.export_options import ExportOptions
 from deploy.exporting import export
 from deploy.graph_check import ALLOWED, PORTABLE
 from deploy.models import open_model
-from deploy.runtimes.classifier import ClassifierRuntime
-from deploy.runtimes.detector import DetectorRuntime
+from deploy.runtimes.exported_models import ClassifierRuntime, DetectorRuntime
 from detection.agreement import agreement
 from detection.building import load_detector, save_detector
 from detection.data.digits import compose_scene

@@ -11,7 +11,7 @@ from deploy import load_runtime
 from deploy.export_options import ExportOptions
 from deploy.exporting import export
 from deploy.models import open_tested
-from deploy.runtimes.views import ViewsRuntime
+from deploy.runtimes.exported_models import ViewsRuntime
 from detection.agreement import agreement
 from detection.building import save_detector
 from detection.data.digits import compose_scene

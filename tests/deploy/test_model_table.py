@@ -23,9 +23,7 @@ from backbones.convention import InputConvention
 from backbones.errors import InputError
 from backbones.metadata import FORMAT, ModelMetadata
 from backbones.running.training_state import TrainingState
-from demo.model.classes import open_class_finder
-from demo.model.objects import open_finder
-from demo.model.pixels import open_pixel_finder
+from demo.model.finders import open_finder
 from deploy import batch, benchmark, export, repository
 from detection import evaluate, predict
 from detection.building import describe as describe_detector
@@ -165,10 +163,10 @@ def no_long_work(monkeypatch: pytest.MonkeyPatch) -> None:
 Command = Callable[[str, Place, Path], int]
 
 
-def pages(open_one: Callable[..., Any]) -> Command:
+def pages(task: str) -> Command:
     def opened(model: str, place: Place, output: Path) -> int:
         try:
-            open_one(model, "it")
+            open_finder(model, "it", task)
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
@@ -208,9 +206,9 @@ COMMANDS: dict[str, Command] = {
     "deploy/repository.py": lambda model, place, output: repository.main(
         ["--model", model, "--output", str(output / "served"), "--quiet"]
     ),
-    "the page, detect": pages(open_finder),
-    "the page, classify": pages(open_class_finder),
-    "the page, segment": pages(open_pixel_finder),
+    "the page, detect": pages("detection"),
+    "the page, classify": pages("classification"),
+    "the page, segment": pages("segmentation"),
 }  # fmt: skip
 
 WORKS = {

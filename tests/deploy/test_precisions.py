@@ -22,8 +22,7 @@ from deploy.exporting import export, onnx_target
 from deploy.gates import GATES, Verdict
 from deploy.graph_check import ALLOWED
 from deploy.precision.accuracy import Marks
-from deploy.runtimes.classifier import ClassifierRuntime
-from deploy.runtimes.segmenter import SegmenterRuntime
+from deploy.runtimes.exported_models import ClassifierRuntime, SegmenterRuntime
 from deploy.verification import Check, Verification, together
 from detection.building import save_detector
 from detection.data.digits import compose_scene

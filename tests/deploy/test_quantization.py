@@ -9,9 +9,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from deploy.precision.calibration import Statistics, asymmetric_limits, observe, symmetric_limit
-from deploy.precision.layer_choice import Quantiser
+from deploy.precision.layer_choice import Quantiser, disturbance, numbers_to_leave
 from deploy.precision.quantization import find_layers, quantise
-from deploy.precision.sensitivity import disturbance, numbers_to_leave
 
 
 def tiny_network() -> onnx.ModelProto:

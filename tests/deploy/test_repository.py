@@ -19,8 +19,8 @@ from deploy import load_runtime
 from deploy.client import Client
 from deploy.engines.plan_metadata import EngineRecord, sha256_of, sidecar_of
 from deploy.engines.profiles import Profile
-from deploy.repository_options import RepositoryOptions
-from deploy.serve_options import ServeOptions
+from deploy.repository import RepositoryOptions
+from deploy.serve import ServeOptions
 from deploy.serving.installation import Installation, environment, find_triton
 from deploy.serving.launching import choose_engine, read_key
 from deploy.serving.repository_files import PYTHON, TEXT, check_repository, write

@@ -22,9 +22,8 @@ from deploy.export_options import ExportOptions
 from deploy.exportable import open_exportable
 from deploy.onnx_export import trace, write_onnx
 from deploy.runtimes import load_runtime
-from deploy.runtimes.classifier import ClassifierRuntime
-from deploy.runtimes.detector import DetectorRuntime
 from deploy.runtimes.engines import choose_engine
+from deploy.runtimes.exported_models import ClassifierRuntime, DetectorRuntime
 from deploy.runtimes.openvino_runtime import OpenVinoSession
 from detection.agreement import agreement
 from detection.data.digits import compose_scene

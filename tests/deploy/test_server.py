@@ -22,7 +22,7 @@ pytest.importorskip("tritonclient", reason="needs the extra serve")
 from backbones.errors import InputError
 from deploy import load_runtime
 from deploy.client import AsyncClient, Client, ServerError
-from deploy.repository_options import RepositoryOptions
+from deploy.repository import RepositoryOptions
 from deploy.serving.protocol import Reply
 from deploy.serving.repository_files import write
 from detection.detections import Detections

@@ -14,8 +14,7 @@ from deploy.engines.building import build_plan
 from deploy.engines.device_memory import find_gpu
 from deploy.engines.options import BuildOptions
 from deploy.runtimes import load_runtime
-from deploy.runtimes.classifier import ClassifierRuntime
-from deploy.runtimes.detector import DetectorRuntime
+from deploy.runtimes.exported_models import ClassifierRuntime, DetectorRuntime
 from deploy.runtimes.tensorrt_runtime import TensorRTSession
 from detection.agreement import agreement
 from detection.data.digits import compose_scene

@@ -11,8 +11,7 @@ import numpy as np
 
 from deploy.engines.plan_metadata import read_plan, weights_of
 from deploy.runtimes import load_runtime
-from deploy.runtimes.classifier import ClassifierRuntime
-from deploy.runtimes.detector import DetectorRuntime
+from deploy.runtimes.exported_models import ClassifierRuntime, DetectorRuntime
 from detection.agreement import agreement
 from detection.data.digits import compose_scene
 from tests.benchmarks.gpu.data import PLANS

@@ -1,4 +1,4 @@
-"""The options of ``deploy/repository.py``. No torch."""
+"""How models are served. No torch; a command's options may inherit these."""
 
 from __future__ import annotations
 
@@ -29,15 +29,3 @@ class ServiceOptions(CommandOptions):
     )  # fmt: skip
     queue_delay: int = option(0, "microseconds that a request waits for others to share its batch", group="serving")
     max_pixels: int = option(50_000_000, "larger pictures are refused before they are decoded", group="serving")
-
-
-@dataclass(frozen=True, kw_only=True)
-class RepositoryOptions(ServiceOptions):
-    """What to write, and where to."""
-
-    version: int = option(1, "of the models; other versions that lie in the folder stay", group="model")
-    plans: str | None = option(
-        None, "what runs .plan files: Triton's TensorRT backend (in NVIDIA's container), or our runtime (python)",
-        group="serving", choices=("tensorrt", "python"), otherwise="tensorrt",
-    )  # fmt: skip
-    output: str = option("", "the repository's folder", group="output", metavar="DIR")
