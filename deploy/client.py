@@ -11,7 +11,6 @@ if __package__ in (None, ""):  # run as a script: the project's root, not this f
     _here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [os.path.dirname(_here)] + [p for p in sys.path if os.path.abspath(p or ".") != _here]
 
-import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,6 +63,8 @@ def ask(options: ClientOptions) -> None:
     Raises:
         InputError: the server does not answer; or, after the others are answered, pictures were refused.
     """
+    import asyncio  # like the rest, late: --help needs none of it
+
     from deploy.serving.connection import ServerError
     from detection.prediction.sources import find_sources
 
@@ -84,6 +85,8 @@ def ask(options: ClientOptions) -> None:
 
 async def _ask(options: ClientOptions, pictures: Sequence[Path]) -> int:
     """Answer in the order of the pictures; how many were refused."""
+    import asyncio
+
     from deploy.serving.connection import AsyncClient
     from deploy.serving.service import as_json, least_scores
 

@@ -275,7 +275,7 @@ class ExportableViews(ExportableDetector):
             for scale, chosen in rounds(pictures):
                 images, sizes = self._batches(chosen, scale)
                 ours, theirs = self.improved.detect_arrays(images, sizes), runtime.detect_arrays(images, sizes)
-                yield Pair(images[0], sizes[0], ours, theirs)
+                yield images[0], sizes[0], ours, theirs
 
         return compare_detections(runtime.session.engine, pairs(), gate)
 

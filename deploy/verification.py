@@ -113,19 +113,13 @@ def verify_detector(
         for scale, chosen in rounds(pictures):
             images, sizes = padded_batch(chosen, detector.settings.input, scale)
             ours, theirs = (model.detect_arrays(images, sizes) for model in (detector, runtime))
-            yield Pair(images, sizes, ours, theirs)
+            yield images, sizes, ours, theirs
 
     return compare_detections(runtime.session.engine, pairs(), gate)
 
 
-@dataclass(frozen=True)
-class Pair:
-    """One padded batch [B, H, W, 3] with valid sizes [B, 2], and what the trained and the exported detector find."""
-
-    images: Picture
-    sizes: np.ndarray
-    trained: FoundArrays
-    exported: FoundArrays
+Pair = tuple[Picture, np.ndarray, FoundArrays, FoundArrays]
+"""One padded batch [B, H, W, 3] with valid sizes [B, 2], and what the trained and the exported detector find."""
 
 
 def compare_detections(engine: str, pairs: Iterable[Pair], gate: Gate) -> Verification:
@@ -136,11 +130,11 @@ def compare_detections(engine: str, pairs: Iterable[Pair], gate: Gate) -> Verifi
     """
     checks = []
     total = Agreement(0, 0, 0, 0)
-    for pair in pairs:
-        ours, theirs = (as_detections(found, pair.sizes) for found in (pair.trained, pair.exported))
+    for images, sizes, trained, exported in pairs:
+        ours, theirs = (as_detections(found, sizes) for found in (trained, exported))
         same = agreement(ours, theirs, gate.score, gate.overlap)
         total += same
-        batch, height, width, _ = pair.images.shape
+        batch, height, width, _ = images.shape
         apart = _differences(ours, theirs, gate)
         checks.append(Check(engine, batch, (height, width), same.counted, same.met, apart))
     if not total.counted:

@@ -18,8 +18,7 @@ from deploy.serving.builtin_server import BuiltinEngine
 from deploy.serving.front import Engine, Front, Limits
 from deploy.serving.installation import container_command, find_triton
 from deploy.serving.repository_files import check_repository, read_sources, write_repository
-from deploy.serving.triton_engine import TritonEngine
-from deploy.serving.triton_process import LOOPBACK, TritonProcess, free_port
+from deploy.serving.triton_server import LOOPBACK, TritonEngine, TritonProcess, free_port
 
 if TYPE_CHECKING:
     from deploy.serve import ServeOptions

@@ -24,7 +24,7 @@ from deploy.serve import ServeOptions
 from deploy.serving.installation import Installation, environment, find_triton
 from deploy.serving.launching import choose_engine, read_key
 from deploy.serving.repository_files import PYTHON, TEXT, check_repository, write
-from deploy.serving.triton_process import TritonProcess, free_port
+from deploy.serving.triton_server import TritonProcess, free_port
 from tests.conftest import ROOT
 from tests.deploy.running_servers import need_triton
 from tests.deploy.stand_in_models import write_classifier, write_detector
