@@ -14,9 +14,8 @@ from backbones.weights.file_content import FileContent
 from detection.building import build_detector, detector_of, load_detector, save_detector
 from detection.building import describe as describe_detector
 from detection.data.annotations import DetectionData
-from detection.data.batches import TrainingBatches
+from detection.data.batches import BatchPlanner, TrainingBatches
 from detection.data.datasets import read_checked
-from detection.data.plan import BatchPlanner
 from detection.detector import Detector
 from detection.evaluation import detect_all, diagnose, score
 from detection.head_table import HEADS
@@ -24,10 +23,9 @@ from detection.loss_counts import LossCounts
 from detection.operators import COMPILED
 from detection.report import write_report
 from detection.score_thresholds import store_thresholds
-from detection.segmentation.batches import TrainingCrops
 from detection.segmentation.building import build_segmenter, load_segmenter, save_segmenter, segmenter_of
 from detection.segmentation.building import describe as describe_segmenter
-from detection.segmentation.crops import CropPlanner
+from detection.segmentation.crops import CropPlanner, TrainingCrops
 from detection.segmentation.datasets import read_segmentation, refuse_faulty_labels
 from detection.segmentation.evaluation import evaluate_segmenter
 from detection.segmentation.labelled_images import SegmentationData
