@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,13 +18,20 @@ from backbones.errors import InputError
 from backbones.evaluation import ErrorRates, rates_of
 from backbones.normalization import Normalize
 from backbones.pretraining.data import SIDE, Datasets
+from backbones.pretraining.graph_steps import GraphSteps, ImagePool
 from backbones.pretraining.options import TrainingOptions
 from backbones.pretraining.recipes import find_recipe
-from backbones.pretraining.steps.graph import GraphSteps, ImagePool
-from backbones.pretraining.steps.in_memory import BatchPlan, DeviceData, EagerSteps, logits_of
-from backbones.pretraining.steps.learning import Learner, Means
-from backbones.pretraining.steps.streamed import StreamedSteps, SyntheticSteps, evaluate_files
-from backbones.pretraining.streams import TrainingStream
+from backbones.pretraining.steps import (
+    BatchPlan,
+    DeviceData,
+    EagerSteps,
+    Learner,
+    Means,
+    StreamedSteps,
+    SyntheticSteps,
+    logits_of,
+)
+from backbones.pretraining.streams import CentralCrops, TrainingStream
 from backbones.report import write_report
 from backbones.running import distributed
 from backbones.running.learning_rate import Observed, Schedule
@@ -36,7 +44,7 @@ from backbones.weights import save_weights
 logger = logging.getLogger("shortcut")
 WARMUP_ERROR, WARMUP_WINDOW = 80.0, 100
 """Section 4.2 ends the warm-up of 110 layers when the training error is below 80 %: here, its mean over 100 steps."""
-_EVALUATION_BATCH = 64
+_EVALUATION_BATCH, _BATCH_IN_MEMORY = 64, 2000
 
 
 class DataOnDevice:
@@ -190,16 +198,19 @@ class PretrainingJob:
 
     def _rates(self) -> tuple[ErrorRates, Tensor]:
         """On the validation split: rates, the same on all processes, and the logits [N, K] that gave them."""
-        options = self.options
-        if self.data.val is None:
-            rates, scores = evaluate_files(
-                self.model, self.data.datasets.val, self.model.convention, batch_size=_EVALUATION_BATCH,
-                workers=choose_workers(options.workers, self.device), device=self.device, precision=options.precision,
-            )  # fmt: skip
-            return rates, torch.cat(distributed.gather_objects(scores))
-        pixels, labels = self.data.val.pixels, self.data.val.labels
-        scores = logits_of(self.model, pixels, options.precision)
-        rates = rates_of(scores.numpy(), labels.cpu().numpy())
+        options, val = self.options, self.data.datasets.val
+        if self.data.val is None:  # each process scores a contiguous share, every picture once
+            distributed.copy_from_main(self.model.buffers())  # batch-norm statistics differ between processes
+            share = distributed.share_of(len(val.labels))
+            crops = CentralCrops(val, share, self.model.convention, _EVALUATION_BATCH)
+            loader = crops.loader(choose_workers(options.workers, self.device))
+            batches = (pixels.permute(0, 3, 1, 2) for pixels, _ in loader)
+            found = distributed.gather_objects(logits_of(self.model, batches, self.device, options.precision))
+            scores = torch.cat(found)
+        else:
+            batches = iter(self.data.val.pixels.split(_BATCH_IN_MEMORY))
+            scores = logits_of(self.model, batches, self.device, options.precision)
+        rates = rates_of(scores.numpy(), np.asarray(val.labels))
         return distributed.gather_objects(rates)[0], scores
 
 

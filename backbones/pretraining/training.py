@@ -20,7 +20,7 @@ from backbones.pretraining.data import Datasets, measure_convention, read_datase
 from backbones.pretraining.job import DataOnDevice, PretrainingJob, choose_engine, make_schedule
 from backbones.pretraining.options import TrainingOptions, parse_seeds, resolve
 from backbones.pretraining.recipes import find_recipe, takes_small_pictures
-from backbones.pretraining.steps.learning import make_optimizer
+from backbones.pretraining.steps import make_optimizer
 from backbones.running import distributed
 from backbones.running.precision import choose_device, gradient_scaler, warn_of_emulation
 from backbones.running.progress import start_logging

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
+from backbones.batch_norm import statistics_kept
 from backbones.errors import InputError
 from backbones.running import distributed
 from backbones.running.keyed_random import fold
@@ -91,7 +91,7 @@ class TrainingJob:
 
     def _counts(self, parts: list[Any]) -> LossCounts:
         """What the whole batch's losses are divided by: every part passes the first stage once more."""
-        with _statistics_kept(self.model), autocast(self.device, self.options.precision):
+        with statistics_kept(self.model), autocast(self.device, self.options.precision):
             return counts_of_parts([self.model.loss_counts(part.images, part.targets) for part in parts])
 
     def evaluate(self) -> dict[str, float]:
@@ -227,17 +227,3 @@ def note_marks(state: TrainingState, metrics: Mapping[str, float], metric: str) 
         return True
     state.notes = {**notes, "waited": notes["waited"] + 1}
     return False
-
-
-@contextmanager
-def _statistics_kept(model: nn.Module) -> Iterator[None]:
-    """Batch normalization normalizes as in training, and its running statistics stay."""
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
