@@ -35,10 +35,11 @@ from backbones.pretraining.streams import CentralCrops, TrainingStream
 from backbones.report import write_report
 from backbones.running import distributed
 from backbones.running.learning_rate import Observed, Schedule
+from backbones.running.resuming import saved_state
 from backbones.running.run_folder import RunFolder
 from backbones.running.run_options import Resolved, as_facts
+from backbones.running.training_loop import Job
 from backbones.running.training_state import TrainingState
-from backbones.running.workers import choose_workers
 from backbones.weights import save_weights
 
 logger = logging.getLogger("shortcut")
@@ -68,7 +69,7 @@ class DataOnDevice:
 Steps = EagerSteps | GraphSteps | StreamedSteps | SyntheticSteps
 
 
-class PretrainingJob:
+class PretrainingJob(Job):
     """One run, as the training loop sees it.
 
     Args:
@@ -90,8 +91,8 @@ class PretrainingJob:
 
     def restore(self) -> None:
         """Go on from the folder's state, if it has one."""
-        if self.folder.state.exists():
-            self.state.load(self.folder.state, self.device)
+        if saved := saved_state(self.folder.path):
+            self.state.restore(saved, self.device)
             logger.info("going on after iteration %d of %s", self.state.step, self.options.iterations)
         if distributed.is_main():
             self.folder.rewind(self.state.step)
@@ -127,9 +128,6 @@ class PretrainingJob:
         self.state.notes["errors"] = [*self.state.notes.get("errors", ()), rates.top1]
         logger.info("iteration %d: %s top-1 error %.2f %%", self.state.step, self.options.val_split, rates.top1)
         return rates.as_metrics()
-
-    def done(self) -> bool:
-        return False
 
     def finish(self) -> None:
         """Write weights, metrics and report."""
@@ -175,7 +173,8 @@ class PretrainingJob:
             )  # fmt: skip
             return StreamedSteps(
                 learner, self.model.normalize, stream,
-                lighting=self.recipe.lighting, workers=choose_workers(options.workers, device), device=device,
+                lighting=self.recipe.lighting, workers=distributed.choose_workers(options.workers, device),
+                device=device,
             )  # fmt: skip
         assert self.data.train is not None
         plan = BatchPlan(order, self.batch_size, options.seed)
@@ -203,7 +202,7 @@ class PretrainingJob:
             distributed.copy_from_main(self.model.buffers())  # batch-norm statistics differ between processes
             share = distributed.share_of(len(val.labels))
             crops = CentralCrops(val, share, self.model.convention, _EVALUATION_BATCH)
-            loader = crops.loader(choose_workers(options.workers, self.device))
+            loader = crops.loader(distributed.choose_workers(options.workers, self.device))
             batches = (pixels.permute(0, 3, 1, 2) for pixels, _ in loader)
             found = distributed.gather_objects(logits_of(self.model, batches, self.device, options.precision))
             scores = torch.cat(found)

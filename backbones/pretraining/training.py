@@ -27,7 +27,7 @@ from backbones.running.progress import start_logging
 from backbones.running.resuming import open_run, options_of_run, run_outputs
 from backbones.running.run_folder import RunFolder
 from backbones.running.run_options import Resolved
-from backbones.running.training_loop import Pace, run_jobs
+from backbones.running.training_loop import run_jobs
 from backbones.running.training_state import TrainingState
 from backbones.weights import load_weights, read_weights
 
@@ -70,8 +70,7 @@ def train(options: TrainingOptions) -> Path:
         for job in jobs:
             job.restore()
         _announce(first, datasets, place, len(jobs))
-        run_jobs(jobs, Pace.of(first), resume=f"python backbones/train.py --resume {place}", quiet=first.quiet,
-                 tensorboard=first.tensorboard)  # fmt: skip
+        run_jobs(jobs, first, f"python backbones/train.py --resume {place}")
         for job in jobs:
             job.finish()
         distributed.barrier()

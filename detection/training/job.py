@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -22,8 +22,8 @@ from backbones.running.learning_rate import Schedule
 from backbones.running.precision import autocast
 from backbones.running.run_folder import RunFolder
 from backbones.running.run_options import Resolved
+from backbones.running.training_loop import Job
 from backbones.running.training_state import TrainingState
-from backbones.running.workers import choose_workers
 from detection.loss_counts import LossCounts, counts_of_parts
 from detection.training.finite import FiniteWatch
 from detection.training.options import recipe_of
@@ -33,7 +33,7 @@ from detection.training.tasks import Losses, Task, task_of
 logger = logging.getLogger("shortcut")
 
 
-class TrainingJob:
+class TrainingJob(Job):
     """A run, as the training loop sees it.
 
     Args:
@@ -55,14 +55,8 @@ class TrainingJob:
         self.losses_of = distributed.in_parallel(_losses_of(self.task, self.model), device, statistics=True)
         self.watch = FiniteWatch(self.task.pictures(data).annotations.names, device)
 
-    def on_device(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
     def batches(self) -> Iterable[Any]:
         return make_loader(self.task, self.data, self.state.step, self.device)
-
-    def learning_rate(self) -> float:
-        return float(self.state.optimizer.param_groups[0]["lr"])
 
     def train_step(self, batch: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Forward, backward, and one step of SGD, which a loss or gradient that is not finite leaves out."""
@@ -153,7 +147,7 @@ def make_loader(task: Task, data: Any, step: int, device: torch.device) -> Itera
     """
     options = task.options
     distributed.require_shares(options.batch_size, options.accumulate)
-    workers = choose_workers(options.workers, device, task.most_workers)
+    workers = distributed.choose_workers(options.workers, device, task.most_workers)
     return DataLoader(
         task.batches(data),
         batch_size=None,

@@ -19,9 +19,8 @@ from backbones.running.progress import start_logging
 from backbones.running.resuming import open_run, options_of_run, run_outputs, saved_state
 from backbones.running.run_folder import RunFolder
 from backbones.running.run_options import Resolved
-from backbones.running.training_loop import Pace, run_jobs
-from backbones.running.training_state import TrainingState, state_metadata
-from backbones.running.weight_average import WeightAverage
+from backbones.running.training_loop import run_jobs
+from backbones.running.training_state import TrainingState, WeightAverage, state_metadata
 from backbones.weights.file_content import FileContent
 from backbones.weights.published import published_name
 from detection.data.archives import download_dataset
@@ -83,8 +82,7 @@ def train(options: TrainingOptions) -> Path:
             write_splits(run.path, {name: task.pictures(split) for name, split in splits.items() if split})
         job = TrainingJob(options, state, data, val, run, device)
         announce(task, data, val, state.model, run)
-        run_jobs([job], Pace.of(options), resume=f"python detection/train.py --resume {run.path}",
-                 quiet=options.quiet, tensorboard=options.tensorboard)  # fmt: skip
+        run_jobs([job], options, f"python detection/train.py --resume {run.path}")
 
         finish(task, run, val, device)
         distributed.barrier()
