@@ -22,7 +22,7 @@ from backbones.weights.file_content import FileContent
 from backbones.weights.loading import load_weights, read_weights
 from backbones.weights.model_file import write_model
 from detection.anchors import AnchorGrid
-from detection.detector import Detector
+from detection.detector import Detector, PictureModel
 from detection.head_table import HEADS, check_fit
 from detection.heads.contract import DetectionHead
 from detection.masks.branch import MaskBranch
@@ -76,20 +76,23 @@ def build_head(backbone: Backbone, settings: DetectorSettings) -> DetectionHead:
     return head
 
 
-def save_detector(detector: Detector, path: Path, **metadata: Any) -> None:
+def save_model(model: PictureModel, path: Path, **metadata: Any) -> None:
     """Write weights and settings as one safetensors file.
 
     Args:
-        detector: any.
+        model: a detector or a segmenter.
         path: ``.safetensors``.
         **metadata: plain values that travel along (recipe, metrics).
     """
-    write_model(path, detector.state_dict(), describe(detector).with_more(**metadata))
+    write_model(path, model.state_dict(), describe(model).with_more(**metadata))
 
 
-def describe(detector: Detector) -> ModelMetadata:
-    """What a file says of a detector."""
-    return ModelMetadata(task="detection", architecture=detector.settings.to_dict(), classes=detector.classes)
+save_detector = save_model
+
+
+def describe(model: PictureModel) -> ModelMetadata:
+    """What a file says of a detector or a segmenter."""
+    return ModelMetadata(task=model.task, architecture=model.settings.to_dict(), classes=model.classes)
 
 
 def load_detector(source: str | Path, device: str = "cpu") -> Detector:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from torch import Tensor, nn
 
 from backbones.images import Picture
 from backbones.running.precision import autocast
@@ -16,17 +17,48 @@ from detection.framing import FoundArrays, predict_in_order, predict_pictures
 from detection.scoring import DetectionBatch
 from detection.settings import DetectorSettings
 
+Found = TypeVar("Found")
 
-class Detector(FasterRCNN):
-    """``FasterRCNN`` with the methods that files and pictures need."""
 
-    task = "detection"
+class PictureModel(nn.Module):
+    """What detectors and segmenters have in common.
+
+    Attributes:
+        task: of ``backbones.metadata.TASKS``.
+        settings: what the model is; it travels with the weights.
+        normalize: pixels to network input.
+        precision: of convolutions and matrix products.
+    """
+
+    task: str
+    settings: Any
+    normalize: Any
     precision: str = "fp32"
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names in the order of the labels."""
-        return self.settings.classes
+        classes: tuple[str, ...] = self.settings.classes
+        return classes
+
+    @torch.inference_mode()
+    def on_arrays(self, find: Callable[[Tensor, Tensor], Found], images: Picture, sizes: Any) -> Found:
+        """What ``find`` gives in evaluation mode for arrays: [B, H, W, 3] uint8 and sizes [B, 2]."""
+        training = self.training
+        self.eval()
+        device = self.normalize.mean.device
+        batch = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
+        with autocast(device, self.precision):
+            found = find(batch, torch.from_numpy(sizes).to(device))
+        self.train(training)
+        return found
+
+
+class Detector(PictureModel, FasterRCNN):
+    """``FasterRCNN`` with the methods that files and pictures need."""
+
+    task = "detection"
+    settings: DetectorSettings
 
     def predict(
         self, images: Any, batch_size: int = 8, threshold: float | None = None
@@ -60,17 +92,9 @@ class Detector(FasterRCNN):
         """
         return predict_pictures(self.detect_arrays, images, self.settings.input, batch_size)
 
-    @torch.inference_mode()
     def detect_arrays(self, images: Picture, sizes: Any) -> FoundArrays:
         """``detect`` for numpy: [B, H, W, 3] uint8 and sizes [B, 2] -> boxes, scores, labels."""
-        training = self.training
-        self.eval()
-        device = self.normalize.mean.device
-        batch = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
-        with autocast(device, self.precision):
-            found = self.detect(batch, torch.from_numpy(sizes).to(device))
-        self.train(training)
-        return to_arrays(found, self.settings)
+        return to_arrays(self.on_arrays(self.detect, images, sizes), self.settings)
 
 
 def to_arrays(found: DetectionBatch, settings: DetectorSettings) -> FoundArrays:

@@ -22,17 +22,8 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         torch.save(state, partial)
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a file that ``save_checkpoint`` wrote, on the CPU, admitting nothing but plain types.
-
-    Raises:
-        InputError: the file is missing, damaged, or holds other objects.
-    """
-    return read_torch_file(path)
-
-
 def read_torch_file(path: Path, data: bytes | None = None) -> dict[str, Any]:
-    """A ``torch.save`` file, compressed by xz or not, with ``weights_only=True``.
+    """What ``torch.save`` or ``save_checkpoint`` wrote, compressed by xz or not: on the CPU, plain types alone.
 
     Args:
         path: the file.

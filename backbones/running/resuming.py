@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from backbones.errors import InputError
 from backbones.running import distributed
-from backbones.running.checkpoint import load_checkpoint
+from backbones.running.checkpoint import read_torch_file
 from backbones.running.command_line import CommandOptions, as_plain_values, flag_of
 from backbones.running.outputs import Outputs
 from backbones.running.run_folder import RunFolder
@@ -47,7 +47,7 @@ def options_of_run(given: Options, folder: Path) -> Options:
 def saved_state(folder: Path) -> dict[str, Any] | None:
     """The state in a run folder; None where a run was stopped before it saved one."""
     path = RunFolder(folder).state
-    return load_checkpoint(path) if path.exists() else None
+    return read_torch_file(path) if path.exists() else None
 
 
 def open_run(options: Any) -> RunFolder:

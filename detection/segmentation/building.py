@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,19 +13,19 @@ from backbones.batch_norm import freeze_batch_norm
 from backbones.building import build_backbone
 from backbones.dilation import dilate
 from backbones.errors import InputError
-from backbones.metadata import ModelMetadata
 from backbones.normalization import Normalize
 from backbones.weights.file_content import FileContent
 from backbones.weights.loading import load_weights, read_weights
-from backbones.weights.model_file import write_model
 from backbones.weights.reading import read_source
-from detection.building import load_exactly
+from detection.building import describe, load_exactly
+from detection.building import save_model as save_segmenter
 from detection.segmentation.fcn import FCNHead
 from detection.segmentation.segmenter import Segmenter
 from detection.segmentation.settings import SegmenterSettings
 from detection.segmentation.torchvision_fcn import convert_torchvision
 
 logger = logging.getLogger("shortcut")
+__all__ = ["build_segmenter", "describe", "load_segmenter", "save_segmenter", "segmenter_of"]
 
 
 def build_segmenter(settings: SegmenterSettings, weights: str | Path | FileContent | None = None) -> Segmenter:
@@ -56,22 +55,6 @@ def build_segmenter(settings: SegmenterSettings, weights: str | Path | FileConte
         settings, Normalize(settings.convention), backbone, head, second if settings.auxiliary else None
     )
     return segmenter.to(memory_format=torch.channels_last)
-
-
-def save_segmenter(segmenter: Segmenter, path: Path, **metadata: Any) -> None:
-    """Write weights and settings as one safetensors file.
-
-    Args:
-        segmenter: any.
-        path: ``.safetensors``.
-        **metadata: plain values that travel along (recipe, metrics).
-    """
-    write_model(path, segmenter.state_dict(), describe(segmenter).with_more(**metadata))
-
-
-def describe(segmenter: Segmenter) -> ModelMetadata:
-    """What a file says of a segmenter."""
-    return ModelMetadata(task="segmentation", architecture=segmenter.settings.to_dict(), classes=segmenter.classes)
 
 
 def load_segmenter(source: str | Path, device: str = "cpu") -> Segmenter:

@@ -9,22 +9,16 @@ from typing import Any
 import torch
 
 from backbones.images import Picture
-from backbones.running.precision import autocast
+from detection.detector import PictureModel
 from detection.segmentation.fcn import FCN
 from detection.segmentation.framing import segment_in_order, segment_pictures
 from detection.segmentation.maps import SegmentationMap
 
 
-class Segmenter(FCN):
+class Segmenter(PictureModel, FCN):
     """``FCN`` with the methods that files and pictures need."""
 
     task = "segmentation"
-    precision: str = "fp32"
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names in the order of the labels."""
-        return self.settings.classes
 
     def predict(self, images: Any, batch_size: int = 8) -> SegmentationMap | list[SegmentationMap]:
         """Label the pixels of pictures.
@@ -47,16 +41,9 @@ class Segmenter(FCN):
         """The same over a stream, as numpy, in the order in which batches fill: (place in the stream, labels)."""
         return segment_pictures(self.segment_arrays, images, self.settings.input, batch_size)
 
-    @torch.inference_mode()
     def segment_arrays(self, images: Picture, sizes: Any) -> SegmentationMap:
         """``segment`` for numpy: [B, H, W, 3] uint8 and sizes [B, 2] -> labels and scores [B, H, W]."""
-        training = self.training
-        self.eval()
-        device = self.normalize.mean.device
-        batch = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
-        with autocast(device, self.precision):
-            found = self.segment(batch, torch.from_numpy(sizes).to(device))
-        self.train(training)
+        found = self.on_arrays(self.segment, images, sizes)
         return SegmentationMap(found.labels.cpu().numpy(), found.scores.cpu().numpy(), self.classes)
 
 

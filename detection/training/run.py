@@ -6,7 +6,7 @@ import logging
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ from backbones.weights.file_content import FileContent
 from backbones.weights.published import published_name
 from detection.data.archives import download_dataset
 from detection.data.splits import write_splits
+from detection.detector import PictureModel
 from detection.training.job import TrainingJob, make_schedule, make_sgd
 from detection.training.options import TrainingOptions, design, resolve
 from detection.training.recipes import REFERENCE_BATCH
@@ -159,18 +160,7 @@ has. A segmenter's background is one of its classes."""
 _SHOWN = 6
 
 
-class Model(Protocol):
-    """A detector or a segmenter."""
-
-    @property
-    def classes(self) -> tuple[str, ...]: ...
-
-    def state_dict(self) -> dict[str, Tensor]: ...
-
-    def load_state_dict(self, state_dict: dict[str, Tensor], strict: bool) -> object: ...
-
-
-def copy_weights(source: Model, target: Model, origin: str) -> None:
+def copy_weights(source: PictureModel, target: PictureModel, origin: str) -> None:
     """Copy every tensor that fits, and of the layers with classes the rows of those that both know, in place.
 
     Two lines say what was taken: classes that are new or were not wanted, and tensors that did not fit.
