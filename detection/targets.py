@@ -22,6 +22,10 @@ class BatchTargets:
         """The same in page-locked memory (called by the data loader)."""
         return self.each(Tensor.pin_memory)
 
+    def with_free_slots(self) -> Self:
+        """The same, marked so that one compiled graph takes any number of slots, where there are such."""
+        return self
+
     def each(self, change: Callable[[Tensor], Tensor]) -> Self:
         """The same with every tensor changed."""
         parts = {item.name: getattr(self, item.name) for item in fields(self)}
@@ -51,7 +55,6 @@ class Targets(BatchTargets):
     masks: Tensor | None = None
 
     def with_free_slots(self) -> Targets:
-        """The same, marked so that one compiled graph takes any number of slots."""
         for part in (self.boxes, self.labels, self.present, self.ignored, self.masks):
             if part is not None:
                 torch._dynamo.mark_dynamic(part, 1)

@@ -24,6 +24,7 @@ from backbones.running.run_folder import RunFolder
 from backbones.running.run_options import Resolved
 from backbones.running.training_loop import Job
 from backbones.running.training_state import TrainingState
+from detection.building import save_model
 from detection.loss_counts import LossCounts, counts_of_parts
 from detection.training.finite import FiniteWatch
 from detection.training.options import recipe_of
@@ -71,13 +72,14 @@ class TrainingJob(Job):
 
     def _backward(self, parts: list[Any]) -> dict[str, Tensor]:
         """Gradients of the whole batch, part by part. Returns its losses."""
-        counts = self._counts(parts) if len(parts) > 1 else None
+        counts = [self._counts(parts)] if len(parts) > 1 else []
         sums: dict[str, Tensor] = {}
         for number, part in enumerate(parts, start=1):
             alone = number < len(parts) and isinstance(self.losses_of, DistributedDataParallel)
             with self.losses_of.no_sync() if alone else nullcontext():  # type: ignore[operator]
                 with autocast(self.device, self.options.precision):
-                    losses = self.task.losses(self.losses_of, part, counts)
+                    targets = part.targets.with_free_slots() if self.options.compile else part.targets
+                    losses = self.losses_of(part.images, targets, *counts)
                 total = torch.stack(list(losses.values())).sum()
                 self.state.scaler.scale(total / len(parts)).backward()
             sums = {name: loss.detach() + sums.get(name, 0) for name, loss in losses.items()}
@@ -120,7 +122,7 @@ class TrainingJob(Job):
 
     def _keep(self, metrics: dict[str, float]) -> None:
         if distributed.is_main():
-            self.task.save(self.model, self.folder.weights, recipe=self.options.recipe, metrics=metrics)
+            save_model(self.model, self.folder.weights, recipe=self.options.recipe, metrics=metrics)
 
 
 def _losses_of(task: Any, model: Any) -> nn.Module:

@@ -23,6 +23,7 @@ from backbones.running.training_loop import run_jobs
 from backbones.running.training_state import TrainingState, WeightAverage, state_metadata
 from backbones.weights.file_content import FileContent
 from backbones.weights.published import published_name
+from detection.building import describe
 from detection.data.archives import download_dataset
 from detection.data.splits import write_splits
 from detection.detector import PictureModel
@@ -144,7 +145,7 @@ def prepare(
         make_sgd(model, options.weight_decay),
         gradient_scaler(device, options.precision),
         average=WeightAverage(model, options.ema) if options.ema else None,
-        about=task.about(model),
+        about=describe(model),
     )
     if saved is not None:
         state.restore(saved, device)
