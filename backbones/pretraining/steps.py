@@ -6,13 +6,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader
 
+from backbones.batch_norm import statistics_kept
+from backbones.blocks import BasicBlock, Bottleneck
 from backbones.data.arrays import LabelledImages
 from backbones.data.order import EndlessOrder
 from backbones.normalization import Normalize
@@ -241,3 +246,23 @@ class SyntheticSteps:
     def __call__(self, step: int, rate: float) -> tuple[Means, Means]:
         self.learner.set_rate(rate)
         return self.learner.learn(self.images, self.labels)
+
+
+def checkpoint_blocks(network: nn.Module) -> nn.Module:
+    """Keep only the inputs of blocks in the forward pass, in place: a deep network in little memory.
+
+    The activations inside a block are computed again on the way back. Names and outputs stay as they are; batch
+    normalization updates its running statistics in the first pass only. Returns the network.
+    """
+    for block in network.modules():
+        if isinstance(block, BasicBlock | Bottleneck):
+            block.forward = partial(_checkpointed, block, block.forward)  # type: ignore[method-assign]
+    return network
+
+
+def _checkpointed(block: nn.Module, forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), statistics_kept(block)
+
+    out: Tensor = checkpoint(forward, x, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
+    return out

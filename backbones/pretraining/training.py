@@ -15,12 +15,11 @@ from backbones.classifier import Classifier, describe
 from backbones.contract import Backbone
 from backbones.errors import InputError
 from backbones.normalization import Normalize
-from backbones.pretraining.activation_checkpointing import checkpoint_blocks
 from backbones.pretraining.data import Datasets, measure_convention, read_datasets
 from backbones.pretraining.job import DataOnDevice, PretrainingJob, choose_engine, make_schedule
 from backbones.pretraining.options import TrainingOptions, parse_seeds, resolve
 from backbones.pretraining.recipes import find_recipe, takes_small_pictures
-from backbones.pretraining.steps import make_optimizer
+from backbones.pretraining.steps import checkpoint_blocks, make_optimizer
 from backbones.running import distributed
 from backbones.running.precision import choose_device, gradient_scaler, warn_of_emulation
 from backbones.running.progress import start_logging

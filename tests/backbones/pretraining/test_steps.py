@@ -12,12 +12,19 @@ from backbones.data.digits import digits_classification
 from backbones.data.order import EndlessOrder
 from backbones.normalization import Normalize
 from backbones.pretraining import graph_steps as graph
-from backbones.pretraining.activation_checkpointing import checkpoint_blocks
 from backbones.pretraining.data import measure_convention
 from backbones.pretraining.graph_steps import GraphSteps, ImagePool
 from backbones.pretraining.options import TrainingOptions
 from backbones.pretraining.recipes import find_recipe
-from backbones.pretraining.steps import BatchPlan, DeviceData, EagerSteps, Learner, logits_of, make_optimizer
+from backbones.pretraining.steps import (
+    BatchPlan,
+    DeviceData,
+    EagerSteps,
+    Learner,
+    checkpoint_blocks,
+    logits_of,
+    make_optimizer,
+)
 from backbones.running.precision import gradient_scaler
 from tests.backbones.pretraining.plain_loop import train_plainly
 
