@@ -24,7 +24,7 @@ from contextlib import contextmanager, suppress
 import torch
 from torch import Tensor, nn
 
-from backbones.batch_norm import FrozenBatchNorm2d
+from backbones.batch_norm import FrozenBatchNorm2d, statistics_kept
 from backbones.errors import InputError
 
 _NO_IMAGES = "there are no images to compute statistics of"
@@ -157,8 +157,6 @@ def _at_once(
     network: nn.Module, norms: list[nn.BatchNorm2d], batches: Iterable[Tensor], advance: Callable[[int], object]
 ) -> int:
     moments = {norm: Moments() for norm in norms}
-    momenta = {norm: norm.momentum for norm in norms}
-    counters = {norm: norm.num_batches_tracked.clone() for norm in norms if norm.num_batches_tracked is not None}
     images = 0
 
     def look(norm: nn.Module, inputs: tuple[Tensor]) -> None:
@@ -166,20 +164,16 @@ def _at_once(
 
     handles = [norm.register_forward_pre_hook(look) for norm in norms]
     try:
-        for norm in norms:
-            norm.train()
-            norm.momentum = 0.0  # normalize by the batch, and leave the old averages alone
-        for batch in batches:
-            network(batch)
-            images += len(batch)
-            advance(1)
+        with statistics_kept(network):
+            for norm in norms:
+                norm.train()
+            for batch in batches:
+                network(batch)
+                images += len(batch)
+                advance(1)
     finally:
         for handle in handles:
             handle.remove()
-        for norm in norms:
-            norm.momentum = momenta[norm]
-            if norm in counters:
-                norm.num_batches_tracked.copy_(counters[norm])  # type: ignore[union-attr]
     if not images:
         raise InputError(_NO_IMAGES)
     for norm in norms:

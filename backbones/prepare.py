@@ -78,8 +78,7 @@ def write_mean(options: PreparationOptions) -> None:
     """Compute the mean picture of a training set, which is then kept, and show it as a picture if asked for."""
     from backbones.data.arrays import LabelledImages
     from backbones.data.datasets import read_classification
-    from backbones.pretraining.data import SIDE, TEST_SIDE
-    from backbones.pretraining.mean_picture import mean_picture
+    from backbones.pretraining.data import SIDE, TEST_SIDE, mean_picture
     from backbones.running.known_files import is_figure, save_png
     from backbones.running.outputs import Kind, output_files
     from backbones.running.progress import start_logging

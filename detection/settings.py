@@ -8,8 +8,8 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 from backbones.convention import IMAGENET, InputConvention
 
@@ -153,7 +153,29 @@ class InputSettings:
 
 
 @dataclass(frozen=True)
-class DetectorSettings:
+class ModelSettings:
+    """What the settings of every model have: enough to build it again.
+
+    Attributes:
+        backbone: a name from ``list_backbones()``.
+        classes: names, in the order of the labels.
+    """
+
+    backbone: str
+    classes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """The inverse of ``to_dict``, after a trip through JSON."""
+        return from_plain(cls, values)
+
+
+@dataclass(frozen=True)
+class DetectorSettings(ModelSettings):
     """A whole detector: enough to build it again.
 
     Attributes:
@@ -182,8 +204,6 @@ class DetectorSettings:
         "input", "train_proposals", "test_proposals", "rpn_sampling", "roi_sampling", "output", "score_thresholds",
     )  # fmt: skip
 
-    backbone: str
-    classes: tuple[str, ...]
     category_ids: tuple[int, ...] = ()
     head: str = "fpn"
     convention: InputConvention = IMAGENET
@@ -207,16 +227,7 @@ class DetectorSettings:
     frozen_norm: bool = True
     rpn_beta: float = 1 / 9
     roi_beta: float = 1 / 9
-    score_thresholds: tuple[float, ...] = field(default=())
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> DetectorSettings:
-        """The inverse of ``to_dict``, after a trip through JSON."""
-        return from_plain(cls, values)
+    score_thresholds: tuple[float, ...] = ()
 
 
 def default_settings(backbone: str, classes: tuple[str, ...], head: str = "fpn", **changes: Any) -> DetectorSettings:

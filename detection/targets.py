@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Self
 
 import torch
 from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Targets:
+class BatchTargets:
+    """What the ground truth of every batch can do; its fields are tensors, or None."""
+
+    def to(self, device: torch.device) -> Self:
+        """The same on a device, without waiting for the copy."""
+        return self.each(lambda part: part.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Self:
+        """The same in page-locked memory (called by the data loader)."""
+        return self.each(Tensor.pin_memory)
+
+    def with_free_slots(self) -> Self:
+        """The same, marked so that one compiled graph takes any number of slots, where there are such."""
+        return self
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """The same with every tensor changed."""
+        parts = {item.name: getattr(self, item.name) for item in fields(self)}
+        return replace(self, **{name: change(part) for name, part in parts.items() if part is not None})
+
+
+@dataclass(frozen=True)
+class Targets(BatchTargets):
     """Objects of B images, G slots each.
 
     Attributes:
@@ -33,22 +55,20 @@ class Targets:
     masks: Tensor | None = None
 
     def with_free_slots(self) -> Targets:
-        """The same, marked so that one compiled graph takes any number of slots."""
         for part in (self.boxes, self.labels, self.present, self.ignored, self.masks):
             if part is not None:
                 torch._dynamo.mark_dynamic(part, 1)
         return self
 
-    def to(self, device: torch.device) -> Targets:
-        """The same on a device, without waiting for the copy."""
-        return self.each(lambda part: part.to(device, non_blocking=True))
 
-    def pin_memory(self) -> Targets:
-        """The same in page-locked memory (called by the data loader)."""
-        return self.each(Tensor.pin_memory)
+@dataclass(frozen=True)
+class SegmentationTargets(BatchTargets):
+    """Labels of B images.
 
-    def each(self, change: Callable[[Tensor], Tensor]) -> Targets:
-        """The same with every tensor changed."""
-        changed: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self)}
-        changed = {name: None if part is None else change(part) for name, part in changed.items()}
-        return Targets(**changed)
+    Attributes:
+        labels: [B, H, W] uint8 in 0..K-1; 255 where nothing is to be learned, as in the padding.
+        sizes: [B, 2] int64, (height, width) of the valid area.
+    """
+
+    labels: Tensor
+    sizes: Tensor

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,26 +18,34 @@ from backbones.errors import InputError
 from backbones.evaluation import ErrorRates, rates_of
 from backbones.normalization import Normalize
 from backbones.pretraining.data import SIDE, Datasets
+from backbones.pretraining.graph_steps import GraphSteps, ImagePool
 from backbones.pretraining.options import TrainingOptions
 from backbones.pretraining.recipes import find_recipe
-from backbones.pretraining.steps.graph import GraphSteps, ImagePool
-from backbones.pretraining.steps.in_memory import BatchPlan, DeviceData, EagerSteps, logits_of
-from backbones.pretraining.steps.learning import Learner, Means
-from backbones.pretraining.steps.streamed import StreamedSteps, SyntheticSteps, evaluate_files
-from backbones.pretraining.streams import TrainingStream
+from backbones.pretraining.steps import (
+    BatchPlan,
+    DeviceData,
+    EagerSteps,
+    Learner,
+    Means,
+    StreamedSteps,
+    SyntheticSteps,
+    logits_of,
+)
+from backbones.pretraining.streams import CentralCrops, TrainingStream
 from backbones.report import write_report
 from backbones.running import distributed
 from backbones.running.learning_rate import Observed, Schedule
+from backbones.running.resuming import saved_state
 from backbones.running.run_folder import RunFolder
 from backbones.running.run_options import Resolved, as_facts
+from backbones.running.training_loop import Job
 from backbones.running.training_state import TrainingState
-from backbones.running.workers import choose_workers
 from backbones.weights import save_weights
 
 logger = logging.getLogger("shortcut")
 WARMUP_ERROR, WARMUP_WINDOW = 80.0, 100
 """Section 4.2 ends the warm-up of 110 layers when the training error is below 80 %: here, its mean over 100 steps."""
-_EVALUATION_BATCH = 64
+_EVALUATION_BATCH, _BATCH_IN_MEMORY = 64, 2000
 
 
 class DataOnDevice:
@@ -60,7 +69,7 @@ class DataOnDevice:
 Steps = EagerSteps | GraphSteps | StreamedSteps | SyntheticSteps
 
 
-class PretrainingJob:
+class PretrainingJob(Job):
     """One run, as the training loop sees it.
 
     Args:
@@ -82,8 +91,8 @@ class PretrainingJob:
 
     def restore(self) -> None:
         """Go on from the folder's state, if it has one."""
-        if self.folder.state.exists():
-            self.state.load(self.folder.state, self.device)
+        if saved := saved_state(self.folder.path):
+            self.state.restore(saved, self.device)
             logger.info("going on after iteration %d of %s", self.state.step, self.options.iterations)
         if distributed.is_main():
             self.folder.rewind(self.state.step)
@@ -119,9 +128,6 @@ class PretrainingJob:
         self.state.notes["errors"] = [*self.state.notes.get("errors", ()), rates.top1]
         logger.info("iteration %d: %s top-1 error %.2f %%", self.state.step, self.options.val_split, rates.top1)
         return rates.as_metrics()
-
-    def done(self) -> bool:
-        return False
 
     def finish(self) -> None:
         """Write weights, metrics and report."""
@@ -167,7 +173,8 @@ class PretrainingJob:
             )  # fmt: skip
             return StreamedSteps(
                 learner, self.model.normalize, stream,
-                lighting=self.recipe.lighting, workers=choose_workers(options.workers, device), device=device,
+                lighting=self.recipe.lighting, workers=distributed.choose_workers(options.workers, device),
+                device=device,
             )  # fmt: skip
         assert self.data.train is not None
         plan = BatchPlan(order, self.batch_size, options.seed)
@@ -190,16 +197,19 @@ class PretrainingJob:
 
     def _rates(self) -> tuple[ErrorRates, Tensor]:
         """On the validation split: rates, the same on all processes, and the logits [N, K] that gave them."""
-        options = self.options
-        if self.data.val is None:
-            rates, scores = evaluate_files(
-                self.model, self.data.datasets.val, self.model.convention, batch_size=_EVALUATION_BATCH,
-                workers=choose_workers(options.workers, self.device), device=self.device, precision=options.precision,
-            )  # fmt: skip
-            return rates, torch.cat(distributed.gather_objects(scores))
-        pixels, labels = self.data.val.pixels, self.data.val.labels
-        scores = logits_of(self.model, pixels, options.precision)
-        rates = rates_of(scores.numpy(), labels.cpu().numpy())
+        options, val = self.options, self.data.datasets.val
+        if self.data.val is None:  # each process scores a contiguous share, every picture once
+            distributed.copy_from_main(self.model.buffers())  # batch-norm statistics differ between processes
+            share = distributed.share_of(len(val.labels))
+            crops = CentralCrops(val, share, self.model.convention, _EVALUATION_BATCH)
+            loader = crops.loader(distributed.choose_workers(options.workers, self.device))
+            batches = (pixels.permute(0, 3, 1, 2) for pixels, _ in loader)
+            found = distributed.gather_objects(logits_of(self.model, batches, self.device, options.precision))
+            scores = torch.cat(found)
+        else:
+            batches = iter(self.data.val.pixels.split(_BATCH_IN_MEMORY))
+            scores = logits_of(self.model, batches, self.device, options.precision)
+        rates = rates_of(scores.numpy(), np.asarray(val.labels))
         return distributed.gather_objects(rates)[0], scores
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from backbones.errors import InputError, did_you_mean
-from backbones.running.learning_rate import Shape
+from backbones.running.learning_rate import RecipeSchedule
 from backbones.variants import VARIANTS, ResNetVariant
 
 Augmentation = Literal["pad-crop", "scale-jitter", "resized-crop"]
@@ -14,17 +14,13 @@ Decay = Literal["all", "weights"]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(RecipeSchedule):
     """How a classification network is trained.
 
     Attributes:
-        images: length of the run in images seen.
-        batch_size: the batch for which ``learning_rate`` is stated.
-        learning_rate: its peak.
-        shape, milestones: how it falls; milestones are fractions of the run.
-        warmup_images: how long it climbs.
+        batch_size: also the batch for which ``learning_rate`` is stated.
         error_warmup: the part of the rate that holds until the training error is below 80 %; None for no such start.
-        momentum, weight_decay: of SGD.
+        momentum: of SGD.
         decay: whether decay applies to every parameter, or to the weights of convolutions and linear layers only.
         per_pixel_mean: subtract a mean picture and do not divide (the paper), or normalize each channel.
         augmentation: "pad-crop" (section 4.2), "scale-jitter" (section 3.4), or "resized-crop" (Inception's).
@@ -33,15 +29,8 @@ class Recipe:
         zero_last_gamma: each residual branch starts at zero.
     """
 
-    images: int
-    batch_size: int
-    learning_rate: float
-    shape: Shape = "step"
-    milestones: tuple[float, ...] = ()
-    warmup_images: int = 0
     error_warmup: float | None = None
     momentum: float = 0.9
-    weight_decay: float = 1e-4
     decay: Decay = "all"
     per_pixel_mean: bool = True
     augmentation: Augmentation = "pad-crop"

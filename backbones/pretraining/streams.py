@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,13 +17,12 @@ from backbones.data.labelled import EncodedPictures
 from backbones.data.order import EndlessOrder
 from backbones.framing import frame_for_classifier
 from backbones.images import Picture
-from backbones.pretraining.augmentation.boxes import Crop, draws_needed, resized_crop, scale_jitter
+from backbones.pretraining.augmentation import Crop, draws_needed, resized_crop, scale_jitter
 from backbones.running import distributed
 from backbones.running.keyed_random import generator
 
 
-@dataclass(frozen=True)
-class StreamBatch:
+class StreamBatch(NamedTuple):
     """One process's part of a training batch.
 
     Attributes:
@@ -35,9 +34,6 @@ class StreamBatch:
     images: Tensor
     labels: Tensor
     lighting: Tensor
-
-    def pin_memory(self) -> StreamBatch:
-        return StreamBatch(self.images.pin_memory(), self.labels.pin_memory(), self.lighting.pin_memory())
 
 
 class TrainingStream(Dataset[StreamBatch]):

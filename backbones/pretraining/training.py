@@ -15,19 +15,18 @@ from backbones.classifier import Classifier, describe
 from backbones.contract import Backbone
 from backbones.errors import InputError
 from backbones.normalization import Normalize
-from backbones.pretraining.activation_checkpointing import checkpoint_blocks
 from backbones.pretraining.data import Datasets, measure_convention, read_datasets
 from backbones.pretraining.job import DataOnDevice, PretrainingJob, choose_engine, make_schedule
 from backbones.pretraining.options import TrainingOptions, parse_seeds, resolve
 from backbones.pretraining.recipes import find_recipe, takes_small_pictures
-from backbones.pretraining.steps.learning import make_optimizer
+from backbones.pretraining.steps import checkpoint_blocks, make_optimizer
 from backbones.running import distributed
 from backbones.running.precision import choose_device, gradient_scaler, warn_of_emulation
 from backbones.running.progress import start_logging
 from backbones.running.resuming import open_run, options_of_run, run_outputs
 from backbones.running.run_folder import RunFolder
 from backbones.running.run_options import Resolved
-from backbones.running.training_loop import Pace, run_jobs
+from backbones.running.training_loop import run_jobs
 from backbones.running.training_state import TrainingState
 from backbones.weights import load_weights, read_weights
 
@@ -70,8 +69,7 @@ def train(options: TrainingOptions) -> Path:
         for job in jobs:
             job.restore()
         _announce(first, datasets, place, len(jobs))
-        run_jobs(jobs, Pace.of(first), resume=f"python backbones/train.py --resume {place}", quiet=first.quiet,
-                 tensorboard=first.tensorboard)  # fmt: skip
+        run_jobs(jobs, first, f"python backbones/train.py --resume {place}")
         for job in jobs:
             job.finish()
         distributed.barrier()

@@ -139,3 +139,19 @@ def share_of(count: int) -> range:
     """The contiguous part of ``range(count)`` that this process evaluates: every item once, no padding."""
     edges = [count * index // world_size() for index in (rank(), rank() + 1)]
     return range(*edges)
+
+
+def choose_workers(asked: int, device: torch.device, most: int = 64) -> int:
+    """How many processes read data beside this one, which trains.
+
+    As many as asked for; below 0 the share of this training process in the machine's cores, up to ``most``.
+
+    On a CPU training itself needs the cores, so none.
+    """
+    if asked >= 0:
+        return asked
+    if device.type != "cuda":
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return min(most, max(1, cores // processes))

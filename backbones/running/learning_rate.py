@@ -27,6 +27,29 @@ NOTHING = Observed()
 
 
 @dataclass(frozen=True)
+class RecipeSchedule:
+    """What every recipe says of a run's course.
+
+    Attributes:
+        images: length of the run in images seen.
+        batch_size: images of a step.
+        learning_rate: its peak, stated for the trainer's reference batch.
+        shape: of the learning rate over the run.
+        milestones: parts of the run after which it falls to a tenth (shape "step").
+        warmup_images: over which it climbs.
+        weight_decay: of SGD.
+    """
+
+    images: int
+    batch_size: int
+    learning_rate: float
+    shape: Shape = "step"
+    milestones: tuple[float, ...] = ()
+    warmup_images: int = 0
+    weight_decay: float = 1e-4
+
+
+@dataclass(frozen=True)
 class Schedule:
     """A learning rate over a run, stated for a reference batch and independent of the real one.
 

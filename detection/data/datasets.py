@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 
 from backbones.errors import InputError, did_you_mean
@@ -51,7 +52,8 @@ def read_dataset(
     root = Path(folder).expanduser()
     if not root.is_dir():
         raise InputError(f"--dataset {name}: there is no such folder; name one, from where you are or from /")
-    return _reader(layout)(root, split, classes, masks=masks)
+    reader: Reader = getattr(import_module(f"detection.data.{layout}"), f"read_{layout}")
+    return reader(root, split, classes, masks=masks)
 
 
 def read_checked(
@@ -76,17 +78,3 @@ def read_checked(
     data, faults = read_dataset(name, split, classes, masks=masks, data_dir=data_dir)
     refuse_faulty_files([*faults, *check_pictures(data, decode=False, images=share_of(len(data)))], name)
     return data
-
-
-def _reader(layout: str) -> Reader:
-    if layout == "voc":
-        from detection.data.voc import read_voc
-
-        return read_voc
-    if layout == "coco":
-        from detection.data.coco import read_coco
-
-        return read_coco
-    from detection.data.yolo import read_yolo
-
-    return read_yolo

@@ -1,4 +1,4 @@
-"""Which images make which batch, at which scale, and which part of them: a function of the seed and the step."""
+"""Batches of crops: which images at which scale, and which part of them; and read and padded, by workers."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch.utils.data import Dataset
 
 from backbones.data.order import EndlessOrder
-from backbones.images import Size, fit_size
+from backbones.images import Labels, Picture, Size, fit_size, resize, resize_nearest
 from backbones.running.keyed_random import generator
+from detection.data.batches import Batch
+from detection.segmentation.labelled_images import SegmentationData
+from detection.segmentation.settings import IGNORED
+from detection.targets import SegmentationTargets
 
 
 @dataclass(frozen=True)
@@ -34,12 +40,10 @@ class CropPlan:
     """One global batch, before any image is read.
 
     Attributes:
-        step: its number.
         images: [B] indices into the data.
         crops: one for each of them.
     """
 
-    step: int
     images: NDArray[np.int64]
     crops: tuple[Crop, ...]
 
@@ -78,7 +82,7 @@ class CropPlanner:
     def plan(self, step: int) -> CropPlan:
         """The batch of step ``step`` (from 0)."""
         images = self._order.at(step * self.batch_size, self.batch_size)
-        return CropPlan(step, images, tuple(self._crop(step, int(image)) for image in images))
+        return CropPlan(images, tuple(self._crop(step, int(image)) for image in images))
 
     def _crop(self, step: int, image: int) -> Crop:
         scale, down, across, mirror, drawn = generator(self.seed, step, image).random(5)
@@ -91,3 +95,39 @@ class CropPlanner:
             int(draw * (max(0, extent - self.side) + 1)) for draw, extent in zip((down, across), size, strict=True)
         )
         return Crop(size, top, left, self.mirrored and bool(mirror < 0.5))
+
+
+class TrainingCrops(Dataset[Batch[SegmentationTargets]]):
+    """Batches by step: ``crops[step]``.
+
+    Args:
+        data: images and labels.
+        planner: of the global batches.
+        rank, world_size: which part of each batch to read.
+    """
+
+    def __init__(self, data: SegmentationData, planner: CropPlanner, rank: int = 0, world_size: int = 1) -> None:
+        self.data, self.planner = data, planner
+        self.rank, self.world_size = rank, world_size
+
+    def __getitem__(self, step: int) -> Batch[SegmentationTargets]:
+        plan = self.planner.plan(step)
+        share, side = len(plan.images) // self.world_size, self.planner.side
+        mine = slice(self.rank * share, (self.rank + 1) * share)
+        images = np.zeros((share, side, side, 3), np.uint8)
+        labels = np.full((share, side, side), IGNORED, np.uint8)
+        sizes = []
+        for place, (image, crop) in enumerate(zip(plan.images[mine].tolist(), plan.crops[mine], strict=True)):
+            picture, known = cut(self.data.images.pictures[image], self.data.labels[image], crop, side)
+            height, width = known.shape
+            images[place, :height, :width], labels[place, :height, :width] = picture, known
+            sizes.append((height, width))
+        targets = SegmentationTargets(torch.from_numpy(labels), torch.tensor(sizes))
+        return Batch(torch.from_numpy(images).permute(0, 3, 1, 2), targets, tuple(plan.images[mine].tolist()))
+
+
+def cut(picture: Picture, labels: Labels, crop: Crop, side: int) -> tuple[Picture, Labels]:
+    """Resize an image and its labels, and take a crop of at most ``side`` x ``side`` pixels of both."""
+    part = (slice(crop.top, crop.top + side), slice(crop.left, crop.left + side))
+    seen, known = resize(picture, crop.size)[part], resize_nearest(labels, crop.size)[part]
+    return (seen[:, ::-1], known[:, ::-1]) if crop.mirrored else (seen, known)

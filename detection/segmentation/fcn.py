@@ -13,7 +13,7 @@ from backbones.normalization import Normalize
 from backbones.running.distributed import mean_over_processes
 from detection.segmentation.maps import SegmentationMap
 from detection.segmentation.settings import IGNORED, SegmenterSettings
-from detection.segmentation.targets import SegmentationTargets
+from detection.targets import SegmentationTargets
 
 AUXILIARY_WEIGHT = 0.5
 """torchvision's; Zhao et al. take 0.4."""

@@ -8,31 +8,20 @@ from typing import Any
 import torch
 
 from backbones.images import Picture
-from backbones.running.precision import autocast
+from detection.detector import TrainedModel
 from detection.segmentation.fcn import FCN
 from detection.segmentation.maps import PictureSegmenter, SegmentationMap
+from detection.segmentation.settings import SegmenterSettings
 
 
-class Segmenter(FCN, PictureSegmenter):
+class Segmenter(TrainedModel, FCN, PictureSegmenter):
     """``FCN`` with the methods that files and pictures need."""
 
-    precision: str = "fp32"
+    settings: SegmenterSettings
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names in the order of the labels."""
-        return self.settings.classes
-
-    @torch.inference_mode()
     def segment_arrays(self, images: Picture, sizes: Any) -> SegmentationMap:
         """``segment`` for numpy: [B, H, W, 3] uint8 and sizes [B, 2] -> labels and scores [B, H, W]."""
-        training = self.training
-        self.eval()
-        device = self.normalize.mean.device
-        batch = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
-        with autocast(device, self.precision):
-            found = self.segment(batch, torch.from_numpy(sizes).to(device))
-        self.train(training)
+        found = self.on_arrays(self.segment, images, sizes)
         return SegmentationMap(found.labels.cpu().numpy(), found.scores.cpu().numpy(), self.classes)
 
     def finished(self, result: SegmentationMap) -> SegmentationMap:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from backbones.convention import IMAGENET, InputConvention
-from detection.settings import InputSettings, from_plain
+from detection.settings import InputSettings, ModelSettings
 
 BACKGROUND = "background"
 IGNORED = 255
@@ -17,7 +16,7 @@ _INPUT = InputSettings(520, 1040)
 
 
 @dataclass(frozen=True)
-class SegmenterSettings:
+class SegmenterSettings(ModelSettings):
     """A whole segmenter: enough to build it again.
 
     Attributes:
@@ -35,8 +34,6 @@ class SegmenterSettings:
 
     OF_TRAINING: ClassVar = ("output_stride", "dropout", "auxiliary", "input", "frozen_norm")
 
-    backbone: str
-    classes: tuple[str, ...]
     output_stride: int = 8
     channels: int = 0
     dropout: float = 0.1
@@ -44,12 +41,3 @@ class SegmenterSettings:
     convention: InputConvention = IMAGENET
     input: InputSettings = _INPUT
     frozen_norm: bool = False
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> SegmenterSettings:
-        """The inverse of ``to_dict``, after a trip through JSON."""
-        return from_plain(cls, values)

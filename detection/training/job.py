@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
+from backbones.batch_norm import statistics_kept
 from backbones.errors import InputError
 from backbones.running import distributed
 from backbones.running.keyed_random import fold
@@ -22,18 +23,19 @@ from backbones.running.learning_rate import Schedule
 from backbones.running.precision import autocast
 from backbones.running.run_folder import RunFolder
 from backbones.running.run_options import Resolved
+from backbones.running.training_loop import Job
 from backbones.running.training_state import TrainingState
-from backbones.running.workers import choose_workers
+from detection.building import save_model
 from detection.loss_counts import LossCounts, counts_of_parts
-from detection.training.finite import FiniteWatch
 from detection.training.options import recipe_of
 from detection.training.recipes import REFERENCE_BATCH
 from detection.training.tasks import Losses, Task, task_of
 
 logger = logging.getLogger("shortcut")
+_STEPS_ON_DEVICE = 20
 
 
-class TrainingJob:
+class TrainingJob(Job):
     """A run, as the training loop sees it.
 
     Args:
@@ -55,14 +57,8 @@ class TrainingJob:
         self.losses_of = distributed.in_parallel(_losses_of(self.task, self.model), device, statistics=True)
         self.watch = FiniteWatch(self.task.pictures(data).annotations.names, device)
 
-    def on_device(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
     def batches(self) -> Iterable[Any]:
         return make_loader(self.task, self.data, self.state.step, self.device)
-
-    def learning_rate(self) -> float:
-        return float(self.state.optimizer.param_groups[0]["lr"])
 
     def train_step(self, batch: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Forward, backward, and one step of SGD, which a loss or gradient that is not finite leaves out."""
@@ -77,13 +73,14 @@ class TrainingJob:
 
     def _backward(self, parts: list[Any]) -> dict[str, Tensor]:
         """Gradients of the whole batch, part by part. Returns its losses."""
-        counts = self._counts(parts) if len(parts) > 1 else None
+        counts = [self._counts(parts)] if len(parts) > 1 else []
         sums: dict[str, Tensor] = {}
         for number, part in enumerate(parts, start=1):
             alone = number < len(parts) and isinstance(self.losses_of, DistributedDataParallel)
             with self.losses_of.no_sync() if alone else nullcontext():  # type: ignore[operator]
                 with autocast(self.device, self.options.precision):
-                    losses = self.task.losses(self.losses_of, part, counts)
+                    targets = part.targets.with_free_slots() if self.options.compile else part.targets
+                    losses = self.losses_of(part.images, targets, *counts)
                 total = torch.stack(list(losses.values())).sum()
                 self.state.scaler.scale(total / len(parts)).backward()
             sums = {name: loss.detach() + sums.get(name, 0) for name, loss in losses.items()}
@@ -91,7 +88,7 @@ class TrainingJob:
 
     def _counts(self, parts: list[Any]) -> LossCounts:
         """What the whole batch's losses are divided by: every part passes the first stage once more."""
-        with _statistics_kept(self.model), autocast(self.device, self.options.precision):
+        with statistics_kept(self.model), autocast(self.device, self.options.precision):
             return counts_of_parts([self.model.loss_counts(part.images, part.targets) for part in parts])
 
     def evaluate(self) -> dict[str, float]:
@@ -126,7 +123,7 @@ class TrainingJob:
 
     def _keep(self, metrics: dict[str, float]) -> None:
         if distributed.is_main():
-            self.task.save(self.model, self.folder.weights, recipe=self.options.recipe, metrics=metrics)
+            save_model(self.model, self.folder.weights, recipe=self.options.recipe, metrics=metrics)
 
 
 def _losses_of(task: Any, model: Any) -> nn.Module:
@@ -153,7 +150,7 @@ def make_loader(task: Task, data: Any, step: int, device: torch.device) -> Itera
     """
     options = task.options
     distributed.require_shares(options.batch_size, options.accumulate)
-    workers = choose_workers(options.workers, device, task.most_workers)
+    workers = distributed.choose_workers(options.workers, device, task.most_workers)
     return DataLoader(
         task.batches(data),
         batch_size=None,
@@ -229,15 +226,70 @@ def note_marks(state: TrainingState, metrics: Mapping[str, float], metric: str) 
     return False
 
 
-@contextmanager
-def _statistics_kept(model: nn.Module) -> Iterator[None]:
-    """Batch normalization normalizes as in training, and its running statistics stay."""
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
+class FiniteWatch:
+    """Losses and gradients that are no numbers: noticed, kept out of the weights, and told with their pictures.
+
+    Remembers the last steps until it has asked the device whether they were finite.
+
+    Asking waits for the device, so on a GPU only every 20th step asks, and the optimizer leaves steps out that are not
+    finite (``found_inf``) until then: the weights stay those before the first of them.
+
+    Args:
+        names: of the pictures.
+        device: of the losses.
+    """
+
+    def __init__(self, names: NDArray[Any], device: torch.device) -> None:
+        self.names = names
+        self.every = _STEPS_ON_DEVICE if device.type == "cuda" else 1
+        self._steps: list[tuple[int, dict[str, Tensor], Tensor, Sequence[int]]] = []
+
+    def note(self, step: int, losses: dict[str, Tensor], norm: Tensor | None, numbers: Sequence[int]) -> Tensor:
+        """Take a step in before the optimizer makes it.
+
+        Args:
+            step: iterations done before it.
+            losses: scalars of this process.
+            norm: of the gradient, the same on all processes; None where fp16 may overflow.
+            numbers: the pictures of this process.
+
+        Returns:
+            1.0 if the step must be left out, else 0.0, on the device; the same on all processes.
+
+        Raises:
+            InputError: a step was not finite; with the losses and the pictures.
+        """
+        total = distributed.mean_over_processes(torch.stack([loss.detach() for loss in losses.values()]).sum())
+        value = total if norm is None else total + norm
+        self._steps.append((step, losses, value, numbers))
+        if len(self._steps) >= self.every:
+            self.ask()
+        return (~value.isfinite()).float()
+
+    def ask(self) -> None:
+        """Look at the steps that were noted since the last time.
+
+        Raises:
+            InputError: one was not finite.
+        """
+        steps, self._steps = self._steps, []
+        if not steps:
+            return
+        finite = torch.stack([value for _, _, value, _ in steps]).isfinite().tolist()
+        if all(finite):
+            return
+        step, losses, _, numbers = steps[finite.index(False)]
+        mine = {name: loss.item() for name, loss in losses.items()}
+        everywhere = distributed.gather_objects((mine, [str(self.names[number]) for number in numbers]))
+        bad = [part for part in everywhere if not _finite(part[0])]
+        what, told = ("a loss", bad) if bad else ("the gradient", everywhere)
+        shown = "; ".join(", ".join(f"{name} {value:g}" for name, value in part[0].items()) for part in told)
+        images = ", ".join(name for part in told for name in part[1])
+        raise InputError(
+            f"iteration {step + 1}: {what} is not finite ({shown}); images: {images}; the run folder's weights are "
+            "from before it; lower --learning-rate, or look at these images"
+        )
+
+
+def _finite(losses: dict[str, float]) -> bool:
+    return all(abs(value) < float("inf") for value in losses.values())

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from backbones.errors import InputError, did_you_mean
-from backbones.running.learning_rate import Shape
+from backbones.running.learning_rate import RecipeSchedule
 from detection.head_table import HEADS, fits
 from detection.segmentation.settings import SegmenterSettings
 from detection.settings import DetectorSettings, default_settings
@@ -19,21 +19,16 @@ REFERENCE_BATCH = 16
 Settings = DetectorSettings | SegmenterSettings
 
 
-@dataclass(frozen=True)
-class Recipe:
+@dataclass(frozen=True, kw_only=True)
+class Recipe(RecipeSchedule):
     """What is not given otherwise.
 
     Attributes:
         head: of ``HEADS``.
         settings: the model, without backbone and classes; ``masks`` is the branch that ``--masks`` adds.
         backbone: the network.
-        batch_size: images of a step.
-        images: length of the run in images seen.
         learning_rate: for a batch of 16.
         shorter: shorter sides to draw from in training; ``settings.input`` has that of testing, and the longest.
-        milestones: parts of the run after which the learning rate falls to a tenth (shape "step").
-        shape: of the learning rate over the run.
-        warmup_images: over which the learning rate climbs.
         weight_decay: on every parameter.
         clip_norm: limit on the norm of the gradient; 0 for none.
         weights: where the backbone starts; None for the best published ones.
@@ -46,14 +41,7 @@ class Recipe:
     head: str
     settings: Settings
     backbone: str
-    batch_size: int
-    images: int
-    learning_rate: float
     shorter: tuple[int, ...]
-    milestones: tuple[float, ...] = ()
-    shape: Shape = "step"
-    warmup_images: int = 0
-    weight_decay: float = 1e-4
     clip_norm: float = 0.0
     weights: str | None = None
     batch_norm: str | None = None
@@ -139,5 +127,5 @@ def find_recipe(name: str, head: str | None = None, coco: bool = False, backbone
     if own.learning_rate is not None:
         schedule = {**schedule, "learning_rate": own.learning_rate}
     if row.task == "segmentation":
-        return Recipe(head, SegmenterSettings("", (), **changes), own.backbone, **schedule)
-    return Recipe(head, default_settings("", (), head, **changes), own.backbone, **schedule)
+        return Recipe(head=head, settings=SegmenterSettings("", (), **changes), backbone=own.backbone, **schedule)
+    return Recipe(head=head, settings=default_settings("", (), head, **changes), backbone=own.backbone, **schedule)

@@ -6,7 +6,7 @@ import logging
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,13 +19,14 @@ from backbones.running.progress import start_logging
 from backbones.running.resuming import open_run, options_of_run, run_outputs, saved_state
 from backbones.running.run_folder import RunFolder
 from backbones.running.run_options import Resolved
-from backbones.running.training_loop import Pace, run_jobs
-from backbones.running.training_state import TrainingState, state_metadata
-from backbones.running.weight_average import WeightAverage
+from backbones.running.training_loop import run_jobs
+from backbones.running.training_state import TrainingState, WeightAverage, state_metadata
 from backbones.weights.file_content import FileContent
 from backbones.weights.published import published_name
+from detection.building import describe
 from detection.data.archives import download_dataset
 from detection.data.splits import write_splits
+from detection.detector import TrainedModel
 from detection.training.job import TrainingJob, make_schedule, make_sgd
 from detection.training.options import TrainingOptions, design, resolve
 from detection.training.recipes import REFERENCE_BATCH
@@ -83,8 +84,7 @@ def train(options: TrainingOptions) -> Path:
             write_splits(run.path, {name: task.pictures(split) for name, split in splits.items() if split})
         job = TrainingJob(options, state, data, val, run, device)
         announce(task, data, val, state.model, run)
-        run_jobs([job], Pace.of(options), resume=f"python detection/train.py --resume {run.path}",
-                 quiet=options.quiet, tensorboard=options.tensorboard)  # fmt: skip
+        run_jobs([job], options, f"python detection/train.py --resume {run.path}")
 
         finish(task, run, val, device)
         distributed.barrier()
@@ -145,7 +145,7 @@ def prepare(
         make_sgd(model, options.weight_decay),
         gradient_scaler(device, options.precision),
         average=WeightAverage(model, options.ema) if options.ema else None,
-        about=task.about(model),
+        about=describe(model),
     )
     if saved is not None:
         state.restore(saved, device)
@@ -161,18 +161,7 @@ has. A segmenter's background is one of its classes."""
 _SHOWN = 6
 
 
-class Model(Protocol):
-    """A detector or a segmenter."""
-
-    @property
-    def classes(self) -> tuple[str, ...]: ...
-
-    def state_dict(self) -> dict[str, Tensor]: ...
-
-    def load_state_dict(self, state_dict: dict[str, Tensor], strict: bool) -> object: ...
-
-
-def copy_weights(source: Model, target: Model, origin: str) -> None:
+def copy_weights(source: TrainedModel, target: TrainedModel, origin: str) -> None:
     """Copy every tensor that fits, and of the layers with classes the rows of those that both know, in place.
 
     Two lines say what was taken: classes that are new or were not wanted, and tensors that did not fit.

@@ -11,23 +11,18 @@ from backbones.running import distributed
 from backbones.running.run_folder import RunFolder
 from backbones.running.run_options import Resolved
 from backbones.weights.file_content import FileContent
-from detection.building import build_detector, detector_of, load_detector, save_detector
-from detection.building import describe as describe_detector
+from detection.building import build_detector, detector_of, load_detector
 from detection.data.annotations import DetectionData
-from detection.data.batches import TrainingBatches
+from detection.data.batches import BatchPlanner, TrainingBatches
 from detection.data.datasets import read_checked
-from detection.data.plan import BatchPlanner
 from detection.detector import Detector
 from detection.evaluation import detect_all, diagnose, score
 from detection.head_table import HEADS
-from detection.loss_counts import LossCounts
 from detection.operators import COMPILED
 from detection.report import write_report
 from detection.score_thresholds import store_thresholds
-from detection.segmentation.batches import TrainingCrops
-from detection.segmentation.building import build_segmenter, load_segmenter, save_segmenter, segmenter_of
-from detection.segmentation.building import describe as describe_segmenter
-from detection.segmentation.crops import CropPlanner
+from detection.segmentation.building import build_segmenter, load_segmenter, segmenter_of
+from detection.segmentation.crops import CropPlanner, TrainingCrops
 from detection.segmentation.datasets import read_segmentation, refuse_faulty_labels
 from detection.segmentation.evaluation import evaluate_segmenter
 from detection.segmentation.labelled_images import SegmentationData
@@ -67,11 +62,25 @@ def compile_losses(model: Any, **how: Any) -> Losses:
     return losses_of
 
 
-class DetectionTask:
+class _RunTask:
+    """What tasks do alike.
+
+    Args:
+        options: resolved.
+    """
+
+    def __init__(self, options: Resolved) -> None:
+        self.options = options
+
+    def compiled(self, model: Any) -> nn.Module:
+        """Its losses as graphs."""
+        return compile_losses(model)
+
+
+class DetectionTask(_RunTask):
     """Boxes, and masks, for each object.
 
     Attributes:
-        options: resolved.
         shown, reported: marks of the log, on the way and at the end, and how it calls them.
         evaluation_batch: pictures at once.
         most_workers: each holds two batches ahead; more only fill the memory.
@@ -80,13 +89,13 @@ class DetectionTask:
 
     settings_class = DetectorSettings
     make, load, of = staticmethod(build_detector), staticmethod(load_detector), staticmethod(detector_of)
-    save, about = staticmethod(save_detector), staticmethod(describe_detector)
     starts_whole = staticmethod(is_detector)
     shown, reported = {"AP": "AP", "AP50": "AP50", "AP75": "AP75"}, ("AP", "AP50", "mask_AP")
     evaluation_batch, most_workers, many_passes = 8, 8, 200.0
 
-    def __init__(self, options: Resolved) -> None:
-        self.options = options
+    def compiled(self, model: Any) -> nn.Module:
+        model.operators = COMPILED
+        return super().compiled(model)
 
     def read(self, split: str, known: DetectionData | None = None) -> DetectionData:
         """A split, after the data check.
@@ -127,17 +136,6 @@ class DetectionTask:
             masks=options.masks,
         )  # fmt: skip
 
-    def compiled(self, detector: Detector) -> nn.Module:
-        """Its losses as graphs."""
-        detector.operators = COMPILED
-        return compile_losses(detector)
-
-    def losses(self, losses_of: nn.Module, part: Any, counts: LossCounts | None) -> dict[str, Tensor]:
-        """Those of a batch, or of a part of one whose losses are divided by ``counts``."""
-        targets = part.targets.with_free_slots() if self.options.compile else part.targets
-        losses: dict[str, Tensor] = losses_of(part.images, targets, counts)
-        return losses
-
     def measure(self, detector: Detector, val: DetectionData) -> dict[str, float]:
         """Marks on a split, the same on all processes."""
         found = detect_all(detector.predict_each, val, self.evaluation_batch)
@@ -168,17 +166,13 @@ class DetectionTask:
         return evaluation.metrics
 
 
-class SegmentationTask:
+class SegmentationTask(_RunTask):
     """A class for each pixel; attributes and methods are those of ``DetectionTask``."""
 
     settings_class = SegmenterSettings
     make, load, of = staticmethod(build_segmenter), staticmethod(load_segmenter), staticmethod(segmenter_of)
-    save, about = staticmethod(save_segmenter), staticmethod(describe_segmenter)
     shown, reported = {"mIoU": "mIoU", "pixel_accuracy": "pixels"}, ("mIoU",)
     evaluation_batch, most_workers, many_passes = 4, 16, float("inf")  # enlarging whole pictures to crop them is slow
-
-    def __init__(self, options: Resolved) -> None:
-        self.options = options
 
     def starts_whole(self, weights: FileContent) -> bool:
         """``--weights`` gives the backbone alone; a whole segmenter is what ``--init-from`` takes."""
@@ -206,13 +200,6 @@ class SegmentationTask:
             shorter=options.shorter, longer=options.longer, scales=options.scales, mirrored=data.images.mirrored,
         )  # fmt: skip
         return TrainingCrops(data, planner, distributed.rank(), distributed.world_size())
-
-    def compiled(self, segmenter: Segmenter) -> nn.Module:
-        return compile_losses(segmenter)
-
-    def losses(self, losses_of: nn.Module, part: Any, counts: None) -> dict[str, Tensor]:
-        losses: dict[str, Tensor] = losses_of(part.images, part.targets)
-        return losses
 
     def measure(self, segmenter: Segmenter, val: SegmentationData) -> dict[str, float]:
         return evaluate_segmenter(segmenter.predict_each, val, self.evaluation_batch).metrics

@@ -19,19 +19,19 @@ from backbones.errors import InputError
 from backbones.running import distributed
 from backbones.running.atomic_write import atomic_path, write_json
 from backbones.running.command_line import CommandOptions, option
+from backbones.running.distributed import choose_workers
 from backbones.running.environment import describe_card, describe_environment, processor_instructions, processor_name
 from backbones.running.interrupts import noticing_interrupts
 from backbones.running.keyed_random import fold, generator, uniform
 from backbones.running.learning_rate import Schedule
-from backbones.running.meter import Meter
 from backbones.running.outputs import Outputs
 from backbones.running.precision import autocast, choose_device, cpu_has_instructions, gradient_scaler
 from backbones.running.progress import Progress, logger, progress, start_logging
 from backbones.running.report import Report, new_figure, plot_records
 from backbones.running.resuming import options_of_run
 from backbones.running.run_folder import RunFolder
-from backbones.running.tensorboard import ScalarWriter
-from backbones.running.workers import choose_workers
+from backbones.running.training_loop import ScalarWriter
+from backbones.running.training_state import Meter
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_a_meter_reads_means_and_resumes() -> None:
 
 def test_a_meter_counts_no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr("backbones.running.meter.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("backbones.running.training_state.time.perf_counter", lambda: clock[0])
     meter = Meter()
     meter.add({"a": torch.tensor(1.0)}, {})
     clock[0] += 2

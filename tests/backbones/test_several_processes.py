@@ -11,8 +11,8 @@ from torch import multiprocessing
 
 from backbones.running import distributed
 from backbones.running.atomic_write import atomic_path
-from backbones.running.meter import Meter
 from backbones.running.training_loop import _all_stop
+from backbones.running.training_state import Meter
 
 
 def _one_process(rank: int, place: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from backbones.running.weight_average import WeightAverage
+from backbones.running.training_state import WeightAverage
 
 
 def model() -> nn.Sequential:

@@ -21,8 +21,7 @@ from torch.utils.data import DataLoader
 from backbones.images import Picture
 from backbones.running.measurement import write_measurement
 from detection.data.annotations import AnnotationBuilder, DetectionData
-from detection.data.batches import TrainingBatches
-from detection.data.plan import BatchPlanner
+from detection.data.batches import BatchPlanner, TrainingBatches
 
 SIDE, BATCH = 64, 16
 OBJECTS, MASK_BYTES = 7, 120

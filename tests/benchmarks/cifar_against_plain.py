@@ -25,7 +25,7 @@ from backbones.data.order import EndlessOrder
 from backbones.evaluation import rates_of
 from backbones.pretraining.data import Datasets, read_datasets
 from backbones.pretraining.options import TrainingOptions, resolve
-from backbones.pretraining.steps.in_memory import BatchPlan
+from backbones.pretraining.steps import BatchPlan
 from backbones.pretraining.training import train
 from backbones.running.measurement import SMALL, write_measurement
 from backbones.running.run_folder import RunFolder

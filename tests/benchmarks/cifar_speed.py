@@ -30,13 +30,12 @@ from backbones.building import build_backbone
 from backbones.data.arrays import LabelledImages
 from backbones.data.order import EndlessOrder
 from backbones.normalization import Normalize
-from backbones.pretraining.augmentation.crop_and_mirror import crop_and_mirror
+from backbones.pretraining.augmentation import crop_and_mirror
 from backbones.pretraining.data import measure_convention
+from backbones.pretraining.graph_steps import GraphSteps, ImagePool
 from backbones.pretraining.options import TrainingOptions
 from backbones.pretraining.recipes import CIFAR
-from backbones.pretraining.steps.graph import GraphSteps, ImagePool
-from backbones.pretraining.steps.in_memory import BatchPlan, DeviceData
-from backbones.pretraining.steps.learning import Learner, make_optimizer
+from backbones.pretraining.steps import BatchPlan, DeviceData, Learner, make_optimizer
 from backbones.running.keyed_random import generator
 from backbones.running.measurement import write_measurement
 from backbones.running.precision import gradient_scaler

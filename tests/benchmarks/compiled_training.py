@@ -29,9 +29,8 @@ from backbones.images import Size
 from backbones.running.measurement import write_measurement
 from detection.building import build_detector
 from detection.data.annotations import DetectionData
-from detection.data.batches import SLOTS, TrainingBatches
+from detection.data.batches import SLOTS, BatchPlanner, TrainingBatches
 from detection.data.datasets import read_checked
-from detection.data.plan import BatchPlanner
 from detection.operators import COMPILED
 from detection.settings import DetectorSettings, default_settings
 from detection.training.tasks import compile_losses

@@ -25,7 +25,7 @@ from torchvision.transforms import v2
 
 from backbones.data.datasets import read_classification
 from backbones.data.decoding import decode
-from backbones.pretraining.augmentation.boxes import scale_jitter
+from backbones.pretraining.augmentation import scale_jitter
 from backbones.pretraining.streams import cut
 from backbones.running.keyed_random import generator
 from backbones.running.measurement import write_measurement

@@ -26,7 +26,7 @@ from torch import nn
 from backbones.building import build_backbone
 from backbones.complexity import count_multiply_adds
 from backbones.pretraining.recipes import IMAGENET
-from backbones.pretraining.steps.learning import Learner, make_optimizer
+from backbones.pretraining.steps import Learner, make_optimizer
 from backbones.running.measurement import write_measurement
 from backbones.running.precision import autocast, gradient_scaler
 

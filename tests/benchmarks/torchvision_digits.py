@@ -24,9 +24,8 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 
 from backbones.running.measurement import SMALL, write_measurement
-from detection.data.batches import TrainingBatches
+from detection.data.batches import BatchPlanner, TrainingBatches
 from detection.data.digits import read_digits
-from detection.data.plan import BatchPlanner
 from detection.detections import Detections
 from detection.evaluation import score
 from detection.training.job import make_schedule

@@ -315,7 +315,7 @@ def newer_files(models: dict[str, Path], folder: Path) -> list[Path]:
 
 
 def test_a_training_state_predicts_as_the_weights_that_its_run_is_scored_by(tmp_path: Path) -> None:
-    from backbones.running.weight_average import WeightAverage
+    from backbones.running.training_state import WeightAverage
     from detection.building import load_detector
 
     detector = small_detector()

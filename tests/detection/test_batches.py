@@ -8,8 +8,7 @@ import torch
 
 from backbones.images import resize
 from detection.data.annotations import AnnotationBuilder, DetectionData
-from detection.data.batches import TrainingBatches
-from detection.data.plan import GROUPED_BATCHES, BatchPlanner
+from detection.data.batches import GROUPED_BATCHES, BatchPlanner, TrainingBatches
 
 
 def planner(sizes: list[tuple[int, int]], batch: int = 4, **settings: object) -> BatchPlanner:

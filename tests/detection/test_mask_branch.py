@@ -9,9 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from detection.data.batches import TrainingBatches
+from detection.data.batches import BatchPlanner, TrainingBatches
 from detection.data.digits import compose_scene, read_digits
-from detection.data.plan import BatchPlanner
 from detection.masks.branch import MaskBranch, mask_loss, mask_probabilities, mask_targets
 from detection.masks.grids import CELLS, object_grids
 from detection.operators import portable

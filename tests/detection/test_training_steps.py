@@ -19,8 +19,7 @@ from detection.detector import Detector
 from detection.loss_counts import counts_of_parts
 from detection.settings import MaskSettings, PoolSettings, SamplingSettings
 from detection.targets import Targets
-from detection.training.finite import FiniteWatch
-from detection.training.job import TrainingJob, parts_of
+from detection.training.job import FiniteWatch, TrainingJob, parts_of
 from detection.training.options import TrainingOptions, resolve
 from detection.training.run import copy_weights, prepare
 from detection.training.tasks import task_of

@@ -24,11 +24,9 @@ from backbones.data.arrays import LabelledImages
 from backbones.data.datasets import read_classification
 from backbones.data.order import EndlessOrder
 from backbones.normalization import Normalize
+from backbones.pretraining.graph_steps import EAGER_STEPS, GraphSteps, ImagePool
 from backbones.pretraining.recipes import CIFAR
-from backbones.pretraining.steps.graph import EAGER_STEPS, GraphSteps, ImagePool
-from backbones.pretraining.steps.in_memory import BatchPlan, DeviceData, EagerSteps
-from backbones.pretraining.steps.learning import Learner, make_optimizer
-from backbones.pretraining.steps.streamed import StreamedSteps
+from backbones.pretraining.steps import BatchPlan, DeviceData, EagerSteps, Learner, StreamedSteps, make_optimizer
 from backbones.pretraining.streams import TrainingStream
 from backbones.running.keyed_random import generator
 from backbones.running.precision import autocast, gradient_scaler

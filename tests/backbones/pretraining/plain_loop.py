@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from backbones.building import build_backbone
 from backbones.data.arrays import LabelledImages
-from backbones.pretraining.steps.in_memory import BatchPlan
+from backbones.pretraining.steps import BatchPlan
 
 
 def one_picture(image: np.ndarray, mean: np.ndarray, draws: np.ndarray, mirrored: bool) -> np.ndarray:

@@ -9,11 +9,18 @@ import torch
 from backbones.convention import InputConvention
 from backbones.images import resize
 from backbones.normalization import Normalize
-from backbones.pretraining.augmentation.boxes import draws_needed, resized_crop, scale_jitter
-from backbones.pretraining.augmentation.crop_and_mirror import crop_and_mirror
-from backbones.pretraining.augmentation.lighting import EIGENVALUES, EIGENVECTORS, lighting_shift, standard_normal
-from backbones.pretraining.steps.graph import ImagePool
-from backbones.pretraining.steps.in_memory import DeviceData
+from backbones.pretraining.augmentation import (
+    EIGENVALUES,
+    EIGENVECTORS,
+    crop_and_mirror,
+    draws_needed,
+    lighting_shift,
+    resized_crop,
+    scale_jitter,
+    standard_normal,
+)
+from backbones.pretraining.graph_steps import ImagePool
+from backbones.pretraining.steps import DeviceData
 from backbones.pretraining.streams import cut
 from backbones.running.keyed_random import generator
 

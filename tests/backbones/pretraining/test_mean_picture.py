@@ -14,7 +14,7 @@ from backbones.convention import InputConvention
 from backbones.data.folders import read_folder
 from backbones.framing import frame_for_classifier
 from backbones.images import read_image
-from backbones.pretraining.mean_picture import mean_picture
+from backbones.pretraining.data import mean_picture
 from backbones.running.keyed_random import generator
 from tests.conftest import ROOT
 
@@ -40,7 +40,7 @@ def test_means_are_those_of_the_crops(folder: Path) -> None:
 
 def test_a_mean_is_kept_until_the_data_changes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = mean_picture(read_folder(folder), 32, 40, images=5)
-    monkeypatch.setattr("backbones.pretraining.mean_picture._measure", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr("backbones.pretraining.data._measure", lambda *_: pytest.fail("measured again"))
     again = mean_picture(read_folder(folder), 32, 40, images=5)
     assert np.array_equal(first.picture, again.picture)
     assert again.images == 5

@@ -10,7 +10,7 @@ from backbones.errors import InputError
 from backbones.pretraining.job import make_schedule
 from backbones.pretraining.options import TrainingOptions, parse_seeds, resolve
 from backbones.pretraining.recipes import IMAGENET, MODERN, find_recipe
-from backbones.pretraining.steps.learning import make_optimizer
+from backbones.pretraining.steps import make_optimizer
 from backbones.running.learning_rate import NOTHING, Observed, Schedule, count_drops
 
 

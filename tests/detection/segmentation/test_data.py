@@ -16,8 +16,7 @@ from backbones.images import read_labels, resize, resize_nearest
 from detection.data import digits
 from detection.data.annotations import AnnotationBuilder, DetectionData
 from detection.data.digits import compose_scene
-from detection.segmentation.batches import TrainingCrops, cut
-from detection.segmentation.crops import Crop, CropPlanner
+from detection.segmentation.crops import Crop, CropPlanner, TrainingCrops, cut
 from detection.segmentation.datasets import read_segmentation, refuse_faulty_labels
 from detection.segmentation.drawing import palette, save_labels
 from detection.segmentation.label_images import VOC_LABELS, read_label_images

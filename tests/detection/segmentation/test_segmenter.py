@@ -22,7 +22,7 @@ from detection.segmentation.building import build_segmenter, load_segmenter, sav
 from detection.segmentation.fcn import AUXILIARY_WEIGHT, enlarge, pixel_loss
 from detection.segmentation.label_images import VOC_LABELS
 from detection.segmentation.settings import IGNORED, SegmenterSettings
-from detection.segmentation.targets import SegmentationTargets
+from detection.targets import SegmentationTargets
 from detection.training.tasks import Losses
 from tests.detection.segmentation.builders import CLASSES, scene, small_segmenter
 

@@ -16,9 +16,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from backbones.normalization import Normalize
-from backbones.pretraining.augmentation.crop_and_mirror import PADDING
-from backbones.pretraining.steps.in_memory import BatchPlan, DeviceData
-from backbones.pretraining.steps.learning import Learner, Means
+from backbones.pretraining.augmentation import PADDING, places_in_padded
+from backbones.pretraining.steps import BatchPlan, DeviceData, Learner, Means
 
 AHEAD = 500
 """Steps whose order and keys are sent to the device at once."""
@@ -46,13 +45,7 @@ class ImagePool:
 
     def crop(self, index: Tensor, draws: Tensor) -> Tensor:
         """As ``crop_and_mirror``: images [B] and draws [B, 3] -> [B, 3, H, W], channels last."""
-        device = index.device
-        offsets = (draws[:, :2] * (2 * PADDING + 1)).long()
-        rows = offsets[:, :1] + torch.arange(self.height, device=device)
-        columns = torch.arange(self.width, device=device).expand(len(index), self.width)
-        if self.mirrored:
-            columns = torch.where(draws[:, 2:] < 0.5, columns.flip(1), columns)
-        columns = offsets[:, 1:] + columns
+        rows, columns = places_in_padded(draws, self.height, self.width, self.mirrored)
         padded_height, padded_width = self.pixels.shape[1:3]
         places = (index[:, None] * padded_height + rows)[:, :, None] * padded_width + columns[:, None, :]
         return self.pixels.reshape(-1, self.pixels.shape[3])[places].permute(0, 3, 1, 2)

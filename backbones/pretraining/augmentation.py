@@ -1,15 +1,31 @@
-"""Which part of a picture training looks at: pure functions of a few draws and the picture's size."""
+"""What training does to its pictures: section 4.2 (CIFAR), section 3.4 (ImageNet), and today's.
+
+Which part of a picture training looks at is a pure function of a few draws and the picture's size.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 from backbones.images import Size
 
+PADDING = 4
 SHORTER_SIDES = (256, 480)
 _AREA, _LOG_ASPECT = (0.08, 1.0), math.log(4 / 3)
 _TRIES = 10
+DEVIATION = 0.1
+EIGENVALUES = (0.2175, 0.0188, 0.0045)
+"""Of the covariance of ImageNet's RGB values in [0, 1]."""
+EIGENVECTORS = (
+    (-0.5675, 0.7192, 0.4009),
+    (-0.5808, -0.0045, -0.8140),
+    (-0.5836, -0.6948, 0.4203),
+)
+"""One a column; rows are red, green and blue."""
 
 
 @dataclass(frozen=True)
@@ -75,3 +91,53 @@ def resized_crop(draws: tuple[float, ...], picture: Size, side: int = 224) -> Cr
 def draws_needed(augmentation: str) -> int:
     """How many draws a picture takes."""
     return 3 + 2 * _TRIES if augmentation == "resized-crop" else 4
+
+
+def crop_and_mirror(images: Tensor, draws: Tensor, mirrored: bool = True) -> Tensor:
+    """The CIFAR augmentation: pad by 4 pixels of zero, crop at random, mirror half of the images: one gather.
+
+    The images are normalized already, so the border is the mean (section 4.2 pads after subtracting it).
+
+    Args:
+        images: [B, C, H, W].
+        draws: [B, 3] in [0, 1): row, column and mirroring of each image.
+        mirrored: whether images may be mirrored at all.
+
+    Returns:
+        [B, C, H, W].
+    """
+    rows, columns = places_in_padded(draws, images.shape[2], images.shape[3], mirrored)
+    padded = torch.nn.functional.pad(images, (PADDING,) * 4)
+    which = torch.arange(len(images), device=images.device)[:, None, None]
+    return padded.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def places_in_padded(draws: Tensor, height: int, width: int, mirrored: bool) -> tuple[Tensor, Tensor]:
+    """Rows [B, H] and columns [B, W] of the padded images that ``crop_and_mirror`` takes, by its draws [B, 3]."""
+    offsets = (draws[:, :2] * (2 * PADDING + 1)).long()
+    rows = offsets[:, :1] + torch.arange(height, device=draws.device)
+    columns = torch.arange(width, device=draws.device).expand(len(draws), width)
+    if mirrored:
+        columns = torch.where(draws[:, 2:] < 0.5, columns.flip(1), columns)
+    return rows, offsets[:, 1:] + columns
+
+
+def lighting_shift(draws: Tensor) -> Tensor:
+    """What to add to every pixel of each image.
+
+    Args:
+        draws: [B, 3] standard normal.
+
+    Returns:
+        [B, 3, 1, 1] on the 0..255 scale: components times eigenvalue times N(0, 0.1).
+    """
+    values = torch.tensor(EIGENVALUES, device=draws.device)
+    vectors = torch.tensor(EIGENVECTORS, device=draws.device)
+    return (255 * DEVIATION * (draws * values) @ vectors.T)[:, :, None, None]
+
+
+def standard_normal(draws: Tensor) -> Tensor:
+    """Uniform draws [B, 6] in [0, 1) -> [B, 3] standard normal (Box and Muller)."""
+    below_one = draws[:, :3].clamp(max=1 - 2.0**-24)  # a double just below 1 is 1 in float32, and its radius infinite
+    radius = (-2 * torch.log1p(-below_one)).sqrt()
+    return radius * torch.cos(2 * torch.pi * draws[:, 3:])

@@ -1,1 +1,0 @@
-"""One step of pretraining, three ways: eager, as a CUDA graph, and on pictures that stream from files."""
