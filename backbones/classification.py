@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from backbones.convention import InputConvention
 from backbones.framing import frame_for_classifier
-from backbones.images import answered, read_image
+from backbones.images import answered, check_batch_size, name_of, read_image
+from backbones.metadata import refuse_threshold
 from backbones.protocols.scoring import Logits, view_area
 
 TOP = 5
@@ -65,7 +66,9 @@ class _Asked(Protocol):
 class PictureClassifier:
     """``predict`` of whatever has logits, a convention and classes: trained and exported classifiers."""
 
-    def predict(self: _Asked, images: Any, batch_size: int = 8) -> Classification | list[Classification]:
+    def predict(
+        self: _Asked, images: Any, batch_size: int = 8, threshold: None = None
+    ) -> Classification | list[Classification]:
         """Name what pictures show.
 
         Args:
@@ -73,17 +76,23 @@ class PictureClassifier:
                 of any size; or a sequence of these.
             batch_size: at most so many at once; of networks without a size of their own, as many pixels as so many
                 pictures of 224 x 224 have.
+            threshold: none, as every class has its probability; only detectors take one.
 
         Returns:
             One result for one picture, a list for a sequence.
 
         Raises:
-            InputError: something is no picture; the message names it.
+            InputError: something is no picture, and the message names it; or there is a threshold.
         """
+        refuse_threshold("classification", threshold)
+        check_batch_size(batch_size)
 
         def classify(pictures: list[Any]) -> list[Classification]:
             alike: dict[tuple[int, ...], list[int]] = {}
-            framed = [frame_for_classifier(read_image(picture), self.convention) for picture in pictures]
+            framed = [
+                frame_for_classifier(read_image(picture, name=name_of(picture, place)), self.convention)
+                for place, picture in enumerate(pictures)
+            ]
             for place, picture in enumerate(framed):
                 alike.setdefault(picture.shape, []).append(place)
             rows: dict[int, NDArray[np.float32]] = {}

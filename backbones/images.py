@@ -84,6 +84,19 @@ def picture_list(images: Any) -> tuple[list[Any], bool]:
     return [_one_picture(image, f"picture {place}: ") for place, image in enumerate(images)], False
 
 
+def name_of(image: Any, place: int) -> str:
+    """How errors call a picture of a sequence: its path, or its place."""
+    return str(image) if isinstance(image, str | Path) else f"picture {place}"
+
+
+def check_batch_size(batch_size: Any) -> None:
+    """Raises:
+    InputError: so many pictures cannot be looked at at once.
+    """
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise InputError(f"batch_size {batch_size!r}: give a whole number of at least 1")
+
+
 def answered(images: Any, answer: Callable[[list[Any]], list[_R]]) -> _R | list[_R]:
     """What a ``predict`` gives: one result for one picture, a list for a sequence; ``[]`` for ``[]``.
 
@@ -165,6 +178,8 @@ def _explained(name: str, formats: tuple[str, ...] = FORMATS) -> Iterator[None]:
         raise
     except FileNotFoundError as error:
         raise InputError(f"{name}: no such file") from error
+    except IsADirectoryError as error:
+        raise InputError(f"{name}: is a folder; name the pictures in it") from error
     except UnidentifiedImageError as error:
         listing = " or ".join(filter(None, (", ".join(formats[:-1]), formats[-1])))
         raise InputError(f"{name}: not a {listing} picture") from error

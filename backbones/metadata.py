@@ -25,6 +25,13 @@ TASKS = ("classification", "detection", "segmentation")
 CALLED = {"classification": "a classifier", "detection": "a detector", "segmentation": "a segmenter"}
 
 
+_UNDECIDED = {
+    "classification": "a classifier gives every class its probability",
+    "segmentation": "a segmenter labels every pixel",
+}
+"""Why nothing counts as found with one of these."""
+
+
 class DamagedMetadata(InputError):
     """Metadata that no version wrote so."""
 
@@ -70,6 +77,7 @@ class ModelMetadata:
         sha256: over the tensors of weights, over the bytes of exported files.
         exported: None of trained models.
         more: whatever else travels along: recipe, metrics, origin, verification.
+        file: where it was read, for messages; it is written nowhere.
     """
 
     task: str
@@ -79,6 +87,7 @@ class ModelMetadata:
     sha256: str | None = None
     exported: Exported | None = None
     more: dict[str, Any] = field(default_factory=dict)
+    file: str = field(default="the model", compare=False)
 
     @property
     def called(self) -> str:
@@ -121,14 +130,14 @@ class ModelMetadata:
             InputError: a newer version wrote them, or one so old that nothing here reads it; or they are damaged.
         """
         number = values.get("format") if isinstance(values, Mapping) else None
-        if not isinstance(number, int):
+        if type(number) is not int:
             raise DamagedMetadata(origin, "no format")
         if number > FORMAT:
             raise InputError(f"{origin}: format {number} is newer than this version reads ({FORMAT}); update")
         if number < oldest:
             raise InputError(f"{origin}: format {number} is older than {oldest}; export the model again")
         try:
-            return cls._read(values)
+            return replace(cls._read(values), file=str(origin))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DamagedMetadata(origin, f"{type(error).__name__}: {' '.join(str(error).split())[:100]}") from error
 
@@ -161,6 +170,14 @@ class ModelMetadata:
             exported=exported,
             more=left,
         )
+
+
+def refuse_threshold(task: str, threshold: Any) -> None:
+    """Raises:
+    InputError: a threshold for a model that is no detector.
+    """
+    if threshold is not None and task in _UNDECIDED:
+        raise InputError(f"threshold: {_UNDECIDED[task]}; leave it out")
 
 
 def read_exported(text: str | None, origin: object) -> ModelMetadata:

@@ -50,6 +50,10 @@ class ClientOptions(CommandOptions):
     )  # fmt: skip
     top: int = option(5, "classes of a picture to show", group="output")
 
+    def __post_init__(self) -> None:
+        if self.top < 1:
+            raise InputError(f"--top {self.top}: at least 1")
+
 
 def __getattr__(name: str) -> Any:  # so that --help imports nothing
     if name not in ("Client", "AsyncClient", "ServerError"):
@@ -102,14 +106,20 @@ async def _ask(options: ClientOptions, pictures: Sequence[Path]) -> int:
                 return error
 
         refused = 0
-        for picture, looked in [(picture, asyncio.ensure_future(look(picture))) for picture in pictures]:
-            found = await looked
-            if isinstance(found, InputError):
-                _name(found)
-                refused += 1
-                continue
-            listed = as_json(found, about, options.threshold, options.top)
-            print(json.dumps({"image": str(picture), _TITLES[about.task]: listed}), flush=True)
+        waiting = [(picture, asyncio.ensure_future(look(picture))) for picture in pictures]
+        try:
+            for picture, looked in waiting:
+                found = await looked
+                if isinstance(found, InputError):
+                    _name(found)
+                    refused += 1
+                    continue
+                listed = as_json(found, about, options.threshold, options.top)
+                print(json.dumps({"image": str(picture), _TITLES[about.task]: listed}), flush=True)
+        finally:  # the server failed, or nobody reads on
+            for _, looked in waiting:
+                looked.cancel()
+            await asyncio.gather(*(looked for _, looked in waiting), return_exceptions=True)
         return refused
 
 

@@ -123,7 +123,7 @@ def detector_of(content: FileContent) -> Detector:
             f"{content.origin}: holds {metadata.called}, not a detector; "
             f"detection/train.py --weights {content.origin} makes one"
         )
-    return assemble(DetectorSettings.from_dict(metadata.architecture), content.tensors, content.origin).eval()
+    return assemble(DetectorSettings.of(metadata), content.tensors, content.origin).eval()
 
 
 def assemble(settings: DetectorSettings, tensors: dict[str, Tensor], origin: str) -> Detector:

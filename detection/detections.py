@@ -122,7 +122,9 @@ class Detections(DrawnResult):
         """
         try:
             import supervision
-        except ImportError as error:
+        except ModuleNotFoundError as error:
+            if error.name != "supervision":
+                raise InputError(f"to_supervision: the library supervision lacks {error.name}; install that") from error
             raise InputError("to_supervision needs the library supervision: pip install supervision") from error
         return supervision.Detections(
             xyxy=np.asarray(self.boxes, np.float32).reshape(-1, 4),

@@ -26,15 +26,18 @@ class DrawnResult:
         raise NotImplementedError
 
     def save(self, path: str | Path, picture: Any = None) -> None:
-        """``draw`` into a file, ``.png`` or ``.jpg``, which is whole or absent.
+        """``draw`` into a file, ``.png`` or ``.jpg``, which is whole or absent; one that exists is replaced.
 
         Raises:
-            InputError: as ``draw``, or the file cannot be written.
+            InputError: as ``draw``; or the file cannot be written, or is the picture that was looked at.
         """
         from detection.drawing import save_drawn, suffix_of
 
         path = Path(path)
         suffix_of(path)  # before the picture is read
+        for known in (picture, self.source):
+            if isinstance(known, str | Path) and path.exists() and Path(known).exists() and path.samefile(known):
+                raise InputError(f"{path}: is the picture itself, which would be lost; give another name")
         save_drawn(path, self.draw(picture))
 
     def _picture(self, given: Any, size: Size | None) -> Picture:

@@ -14,7 +14,18 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from backbones.images import Picture, Size, answered, fit_size, padded_size, read_image, resize, stack_padded
+from backbones.images import (
+    Picture,
+    Size,
+    answered,
+    check_batch_size,
+    fit_size,
+    name_of,
+    padded_size,
+    read_image,
+    resize,
+    stack_padded,
+)
 from backbones.protocols.reading import map_ahead
 from detection.detections import Detections
 from detection.masks.pasting import paste, whole_pixel_boxes
@@ -126,7 +137,7 @@ def framed_ahead(make: Callable[[int, Picture], _P], pictures: Iterable[Any]) ->
     """``make(place, picture)`` of a stream of anything that ``read_image`` takes, by threads that run ahead."""
 
     def read(item: tuple[int, Any]) -> _P:
-        return make(item[0], read_image(item[1]))
+        return make(item[0], read_image(item[1], name=name_of(item[1], item[0])))
 
     return map_ahead(read, enumerate(pictures), WORKERS)
 
@@ -137,6 +148,7 @@ def batches_of_equal_size(framed: Iterable[_P], batch_size: int) -> Iterator[lis
     The group that began first leaves before, if the waiting pictures become too many pixels, or if the last one came
     too far behind it: so memory stays flat over any stream, and whoever restores the order need not wait long.
     """
+    check_batch_size(batch_size)
     waiting: dict[Hashable, list[_P]] = {}  # the group that began first stands first
     held = 0
     for picture in framed:

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 from backbones.convention import IMAGENET, InputConvention
+from backbones.metadata import DamagedMetadata, ModelMetadata
 
 if TYPE_CHECKING:
-    from backbones.metadata import ModelMetadata
 
 _T = TypeVar("_T")
 
@@ -172,6 +172,24 @@ class ModelSettings:
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """The inverse of ``to_dict``, after a trip through JSON."""
         return from_plain(cls, values)
+
+    @classmethod
+    def of(cls, metadata: ModelMetadata) -> Self:
+        """What a model's file says.
+
+        Raises:
+            InputError: no version of this project says it so.
+        """
+        try:
+            settings = cls.from_dict(metadata.architecture)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DamagedMetadata(metadata.file, f"{type(error).__name__}: {error}") from error
+        stored = getattr(settings, "score_thresholds", ())
+        if metadata.classes != settings.classes or len(stored) not in (0, len(settings.classes)):
+            raise DamagedMetadata(metadata.file, "the numbers of its classes and of what it says of them differ")
+        if not all(isinstance(least, int | float) and 0 <= least <= 1 for least in stored):
+            raise DamagedMetadata(metadata.file, f"score_thresholds {stored}")
+        return settings
 
 
 @dataclass(frozen=True)

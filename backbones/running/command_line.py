@@ -234,8 +234,10 @@ def _add_argument(group: argparse._ArgumentGroup, item: dataclasses.Field[Any], 
 
 
 class _Tuple(argparse.Action):
+    """Several values; a flag that is given again adds to them."""
+
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
-        setattr(namespace, self.dest, tuple(values))
+        setattr(namespace, self.dest, (*getattr(namespace, self.dest, ()), *values))
 
 
 def _value_type(hint: Any) -> tuple[type, bool]:

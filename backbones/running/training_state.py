@@ -189,7 +189,7 @@ class TrainingState:
             save_checkpoint(path, state)
 
     def restore(self, state: dict[str, Any], device: torch.device) -> None:
-        """The inverse of ``save``: take over what it wrote, as ``read_torch_file`` reads it."""
+        """The inverse of ``save``: take over what it wrote, as ``load_checkpoint`` reads it."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])

@@ -72,7 +72,7 @@ class _PaddedRuntime:
     def __init__(self, session: Session, metadata: ModelMetadata) -> None:
         self.session = session
         self.metadata = metadata
-        self.settings = self._kind.from_dict(metadata.architecture)
+        self.settings = self._kind.of(metadata)
         self.classes = metadata.classes
 
 

@@ -105,7 +105,7 @@ def _outputs(about: About, metadata: ModelMetadata) -> Tensors:
         return {"probabilities": ("FP32", (classes,)), "scores": ("FP32", (best,)), "labels": ("INT64", (best,))}
     if about.task == "segmentation":
         return _SEGMENTED | _SIZE
-    masks = DetectorSettings.from_dict(metadata.architecture).masks is not None
+    masks = DetectorSettings.of(metadata).masks is not None
     return _FOUND | ({"masks": ("UINT8", (-1, -1))} if masks else {}) | _SIZE
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import itertools
 import threading
 from collections.abc import Coroutine
 from dataclasses import replace
@@ -19,7 +20,8 @@ from tritonclient.utils import InferenceServerException
 
 from backbones.classification import Classification
 from backbones.errors import InputError
-from backbones.images import picture_list, read_image
+from backbones.images import name_of, picture_list, read_image
+from backbones.metadata import refuse_threshold
 from deploy.serving.service import About, found_in, least_scores
 from detection.detections import Detections
 
@@ -42,7 +44,7 @@ class AsyncClient:
         timeout: seconds for one picture.
 
     Raises:
-        InputError: the address has another form.
+        InputError: the address has another form, or a number is out of its range.
     """
 
     def __init__(
@@ -51,6 +53,8 @@ class AsyncClient:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "grpc") or not parts.netloc or parts.path not in ("", "/"):
             raise InputError(f"{url}: expected http://HOST:PORT or grpc://HOST:PORT")
+        if concurrency < 1 or not timeout > 0:
+            raise InputError(f"concurrency {concurrency} must be at least 1, timeout {timeout:g} above 0")
         self.url, self.model, self.timeout = url.rstrip("/"), model, timeout
         self._scheme, self._address = parts.scheme, parts.netloc
         self._slots = asyncio.Semaphore(concurrency)
@@ -106,16 +110,10 @@ class AsyncClient:
         """
         pictures, alone = picture_list(images)
         about = await self.about()
-        if about.task == "classification" and threshold is not None:
-            raise InputError("threshold: a classifier gives every class its probability; leave it out")
+        refuse_threshold(about.task, threshold)
         least = least_scores(about, threshold)
-        found = await asyncio.gather(*map(self._find, pictures))
-        results = [
-            replace(one, classes=about.classes)
-            if isinstance(one, Classification)
-            else replace(one, classes=about.classes, source=picture)
-            for one, picture in zip(found, pictures, strict=True)
-        ]
+        found = await asyncio.gather(*map(self._find, pictures, itertools.count()))
+        results = [_named(one, about, picture) for one, picture in zip(found, pictures, strict=True)]
         results = [one.above(least) if isinstance(one, Detections) else one for one in results]
         return results[0] if alone else results
 
@@ -158,8 +156,8 @@ class AsyncClient:
             self._known[name] = about, ["probabilities"] if about.task == "classification" else outputs
         return self._known[name]
 
-    async def _find(self, image: Any) -> Any:
-        """All that the model finds in one picture."""
+    async def _find(self, image: Any, place: int) -> Any:
+        """All that the model finds in one picture of a sequence."""
         name, (_, wanted) = await self._name(), await self._described()
         async with self._slots:
             data = np.frombuffer(await asyncio.to_thread(picture_file, image), np.uint8)[None]
@@ -168,8 +166,7 @@ class AsyncClient:
             outputs = [self._kind.InferRequestedOutput(output) for output in wanted]
             timing = {"client_timeout": self.timeout} if self._scheme == "grpc" else {}
             asked = self._open().infer(name, [tensor], outputs=outputs, **timing)
-            whose = str(image) if isinstance(image, str | Path) else self.url
-            answer = await self._asked(asyncio.wait_for(asked, self.timeout), whose)
+            answer = await self._asked(asyncio.wait_for(asked, self.timeout), name_of(image, place))
         return found_in({output: answer.as_numpy(output) for output in wanted})
 
     async def _name(self) -> str:
@@ -186,7 +183,7 @@ class AsyncClient:
             async with aiohttp.ClientSession() as session, session.get(f"{self.url}/models") as answer:
                 names = [entry["name"] for entry in await answer.json()]
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise ServerError(f"{self.url}: {error}") from error
+            raise self._unreachable(error) from error
         if len(names) != 1:
             raise InputError(f"name the model: {', '.join(names)}")
         return str(names[0])
@@ -203,7 +200,10 @@ class AsyncClient:
         except TimeoutError as error:
             raise ServerError(f"{self.url}: no answer within {self.timeout:.0f} s") from error
         except OSError as error:
-            raise ServerError(f"{self.url}: {error}") from error
+            raise self._unreachable(error) from error
+
+    def _unreachable(self, error: Exception) -> ServerError:
+        return ServerError(f"{self.url}: no server answers ({error}); start deploy/serve.py, or give another --url")
 
     @property
     def _kind(self) -> Any:
@@ -281,6 +281,14 @@ class Client:
 
     def _wait(self, question: Coroutine[Any, Any, _T]) -> _T:
         return asyncio.run_coroutine_threadsafe(question, self._loop).result()
+
+
+def _named(found: Any, about: About, picture: Any) -> Any:
+    """What was found with what the server says of the model, as a runtime's result has it."""
+    if isinstance(found, Detections):
+        return replace(found, classes=about.classes, category_ids=about.category_ids, source=picture)
+    more = {} if isinstance(found, Classification) else {"source": picture}
+    return replace(found, classes=about.classes, **more)
 
 
 def picture_file(image: Any) -> bytes:

@@ -117,8 +117,7 @@ class Front:
 
         async def answer(body: bytes) -> Reply:
             try:
-                given = request.query.get("threshold")
-                threshold = None if given is None else _number(given)
+                threshold = _threshold(request.query.getall("threshold", []), set(request.query) - {"threshold"})
                 least_scores(about, threshold)
             except InputError as error:
                 return Reply.error(400, str(error))
@@ -202,8 +201,12 @@ class Front:
 _FORWARDED = ("Content-Type", HEADER_LENGTH)
 
 
-def _number(text: str) -> float:
+def _threshold(given: list[str], others: set[str]) -> float | None:
+    if others:
+        raise InputError(f"{min(others)}: /predict takes the parameter threshold only")
+    if len(given) > 1:
+        raise InputError(f"threshold: given {len(given)} times")
     try:
-        return float(text)
+        return float(given[0]) if given else None
     except ValueError:
-        raise InputError(f"threshold {text}: a number from 0 to 1") from None
+        raise InputError(f"threshold {given[0]}: a number from 0 to 1") from None

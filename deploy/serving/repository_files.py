@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from tritonclient.grpc import model_config_pb2 as protobuf
 
 from backbones.errors import InputError
-from backbones.metadata import ModelMetadata
+from backbones.metadata import CALLED, ModelMetadata
 from backbones.running.atomic_write import PARTIAL
 from backbones.running.command_line import flag_of
 from backbones.running.outputs import Outputs
@@ -35,7 +35,7 @@ from deploy.runtimes.engines import choose_engine
 from deploy.serving.configuration import CONFIG, PARAMETERS, as_text, configure, configure_graph, from_text, texts_of
 from deploy.serving.installation import PROJECT
 from deploy.serving.options import ServiceOptions
-from deploy.serving.service import ABOUT, MODEL_FILES
+from deploy.serving.service import ABOUT, MODEL_FILES, About
 
 if TYPE_CHECKING:
     from deploy.repository import RepositoryOptions
@@ -55,7 +55,7 @@ __all__ = ["TritonPythonModel"]
 '''
 """The only Python file that a served repository may hold."""
 _SHA256 = hashlib.sha256(TEXT.encode()).hexdigest()
-_PARAMETERS = {*PARAMETERS, "task", "classes", "score_thresholds"}
+_PARAMETERS = {*PARAMETERS, "task", "classes", "score_thresholds", "category_ids"}
 _FILES = {PYTHON, ABOUT, *MODEL_FILES, "model.plan.json"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _NUMBERS = {"max_batch_size": 1, "instances": 1, "threads": 0, "queue_delay": 0, "max_pixels": 1}
@@ -169,8 +169,9 @@ def write_repository(
         if getattr(options, name) < least:
             raise InputError(f"{flag_of(name)} {getattr(options, name)}: at least {least}")
     Outputs().folder("--output", target)
+    target = target.resolve()  # a link stays one
     if target.exists() and any(target.iterdir()):
-        check_repository(target)
+        _check_tasks(sources, check_repository(target))
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}-", suffix=PARTIAL, dir=target.parent) as folder:
         draft = Path(folder) / "new"
@@ -180,6 +181,19 @@ def write_repository(
         for source in sources:
             _write_model(source, draft, options, version, native and source.path.suffix == ".plan")
         _exchange(draft, target)
+
+
+def _check_tasks(sources: list[ModelSource], configs: Mapping[str, protobuf.ModelConfig]) -> None:
+    """Raises:
+    InputError: a source would make another task of a model, whose versions share one configuration.
+    """
+    for source in sources:
+        task = About.from_texts(texts_of(configs[source.name])).task if source.name in configs else source.metadata.task
+        if task != source.metadata.task:
+            raise InputError(
+                f"{source.path}: is {source.metadata.called}, but {source.name} of this repository is {CALLED[task]}; "
+                "give another --name"
+            )
 
 
 def _write_model(source: ModelSource, repository: Path, options: ServiceOptions, version: int, native: bool) -> None:

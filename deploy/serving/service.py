@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from backbones.classification import Classification
 from backbones.errors import InputError
 from backbones.images import Size, read_image
-from backbones.metadata import ModelMetadata
+from backbones.metadata import ModelMetadata, refuse_threshold
 from deploy.runtimes import Runtime, load_runtime
 from detection.detections import Detections
 from detection.framing import batches_of_equal_size
@@ -52,19 +52,21 @@ class About:
         task: ``classification``, ``detection`` or ``segmentation``.
         classes: names by label.
         score_thresholds: the least score of each class that counts as found; empty where the model stores none.
+        category_ids: by label, those of the files that a detector was trained on; empty for 1..K.
     """
 
     task: str
     classes: tuple[str, ...]
     score_thresholds: tuple[float, ...] = ()
+    category_ids: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, metadata: ModelMetadata) -> About:
         """Of an exported model."""
-        stored: tuple[float, ...] = ()
-        if metadata.task == "detection":
-            stored = DetectorSettings.from_dict(metadata.architecture).score_thresholds
-        return cls(metadata.task, metadata.classes, stored)
+        if metadata.task != "detection":
+            return cls(metadata.task, metadata.classes)
+        settings = DetectorSettings.of(metadata)
+        return cls(metadata.task, metadata.classes, settings.score_thresholds, settings.category_ids)
 
     def to_texts(self) -> dict[str, str]:
         """Each value as JSON."""
@@ -73,8 +75,8 @@ class About:
     @classmethod
     def from_texts(cls, texts: Mapping[str, str]) -> About:
         """The inverse of ``to_texts``."""
-        stored = json.loads(texts.get("score_thresholds", "[]"))
-        return cls(json.loads(texts["task"]), tuple(json.loads(texts["classes"])), tuple(stored))
+        stored, ids = (json.loads(texts.get(name, "[]")) for name in ("score_thresholds", "category_ids"))
+        return cls(json.loads(texts["task"]), tuple(json.loads(texts["classes"])), tuple(stored), tuple(ids))
 
 
 @dataclass(frozen=True)
@@ -227,13 +229,13 @@ def found_in(tensors: Mapping[str, NDArray[Any]]) -> Any:
     if "boxes" not in tensors:
         return SegmentationMap(tensors["labels"][0], tensors["scores"][0])
     count = int((tensors["scores"][0] > 0).sum())
+    height, width = (int(side) for side in tensors["size"][0])
     masks = None
     if "masks" in tensors:
-        height, width = (int(side) for side in tensors["size"][0])
         texts = (row.tobytes().rstrip(b"\0") for row in tensors["masks"][0, :count])
         masks = RunLengthMasks((height, width), tuple(decompress(text) for text in texts))
     boxes, scores, labels = (np.array(tensors[name][0, :count]) for name in ("boxes", "scores", "labels"))
-    return Detections(boxes, scores, labels, masks)
+    return Detections(boxes, scores, labels, masks, size=(height, width))
 
 
 def least_scores(about: About, threshold: float | None) -> tuple[float, ...]:
@@ -242,8 +244,8 @@ def least_scores(about: About, threshold: float | None) -> tuple[float, ...]:
     Raises:
         InputError: no score can be compared with the threshold, or the model labels every pixel.
     """
-    if about.task == "segmentation" and threshold is not None:
-        raise InputError("threshold: a segmenter labels every pixel, so there is none; leave it out")
+    if about.task == "segmentation":
+        refuse_threshold(about.task, threshold)
     return thresholds_by_class(about, 0.0 if threshold is None and about.task != "detection" else threshold)
 
 

@@ -61,10 +61,12 @@ def _coco_objects(scene: Scene, image: int, written: int) -> list[dict[str, Any]
 
 
 def write_voc(root: Path, limit: int | None = None) -> None:
-    """``Annotations/*.xml``, ``JPEGImages/*.png`` (lossless), label pictures of instances and classes, and lists."""
+    """``Annotations/*.xml``, ``JPEGImages/*.png`` (lossless), label pictures of instances and classes, their names, and
+    lists."""
     lists = ("ImageSets/Main", "ImageSets/Segmentation")
     for folder in ("Annotations", "JPEGImages", *_LABEL_PICTURES, *lists):
         (root / folder).mkdir(parents=True, exist_ok=True)
+    write_text(root / "classes.txt", "\n".join(("background", *CLASSES)) + "\n")
     for split in SPLITS:
         names = []
         for number, scene in enumerate(_scenes(split, limit), start=1):

@@ -83,4 +83,4 @@ def _in_our_terms(content: FileContent) -> tuple[SegmenterSettings, dict[str, Te
         return convert_torchvision(content.tensors, content.origin)
     if metadata.task != "segmentation":
         raise InputError(f"{content.origin}: holds {metadata.called}, not a segmenter; --head fcn trains one")
-    return SegmenterSettings.from_dict(metadata.architecture), content.tensors
+    return SegmenterSettings.of(metadata), content.tensors

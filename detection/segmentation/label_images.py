@@ -88,7 +88,13 @@ def read_label_images(
     annotations = builder.build()
     images = DetectionData(f"voc:{root.name}", annotations, PictureFiles(pictures, annotations), made_split=made)
     ordered = names if classes is None else tuple(classes)
-    return SegmentationData(images, LabelFiles(folder, stems, _table(names, ordered, found)), ordered), faults
+    try:
+        table = _table(names, ordered, found)
+    except InputError as error:
+        if (root / NAMES_FILE).exists():
+            raise
+        raise InputError(f"{error}; without a {NAMES_FILE} in {root} its labels are taken for VOC's") from error
+    return SegmentationData(images, LabelFiles(folder, stems, table), ordered), faults
 
 
 def _class_names(root: Path) -> tuple[str, ...]:

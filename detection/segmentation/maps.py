@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from backbones.images import Picture, answered, resize_nearest
+from backbones.metadata import refuse_threshold
 from detection.drawn_result import DrawnResult
 from detection.framing import Framed, PictureModel, batch_of
 
@@ -73,21 +74,25 @@ class PictureSegmenter(PictureModel[SegmentationMap]):
     def look(self, group: Sequence[Any]) -> SegmentationMap:
         return self.segment_arrays(*batch_of(group))
 
-    def predict(self, images: Any, batch_size: int = 8) -> SegmentationMap | list[SegmentationMap]:
+    def predict(
+        self, images: Any, batch_size: int = 8, threshold: None = None
+    ) -> SegmentationMap | list[SegmentationMap]:
         """Label the pixels of pictures.
 
         Args:
             images: a path, the bytes of a file, a Pillow image, a uint8 array [H, W, 3] or a uint8 tensor [3, H, W],
                 of any size; or a sequence of these.
             batch_size: at most so many at once.
+            threshold: none, as every pixel has its label; only detectors take one.
 
         Returns:
             One result for one picture, a list for a sequence: labels and scores [H, W] at the picture's own size,
             tensors on the CPU, of exported models numpy arrays.
 
         Raises:
-            InputError: something is no picture; the message names it.
+            InputError: something is no picture, and the message names it; or there is a threshold.
         """
+        refuse_threshold(self.task, threshold)
 
         def segment(pictures: list[Any]) -> list[SegmentationMap]:
             found = dict(self.predict_each(pictures, batch_size))
