@@ -31,28 +31,23 @@ def _without_stubs() -> Iterator[None]:
         setattr(component_meta, name, original)
 
 
-class _TrustingNothing:
-    """What is alike in all of them. Stands before Gradio's class, whose methods it takes the place of."""
+with _without_stubs():  # no base class for what is alike: Gradio names a template after its first base
 
-    def preprocess(self, payload: Any) -> Any:
-        """The upload that a message names."""
-        return None if payload is None else _upload(payload)
-
-    async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
-        """As Gradio does it, but for addresses."""
-        _refuse_addresses(url_or_file_path)
-        moved: str | None = await super().async_move_resource_to_block_cache(url_or_file_path)  # type: ignore[misc]
-        return moved
-
-
-with _without_stubs():
-
-    class PictureInput(_TrustingNothing, gr.Image):
+    class PictureInput(gr.Image):
         """A picture; ``preprocess`` gives an ``Upload`` or None."""
 
         is_template = True
 
-    class PicturesInput(_TrustingNothing, gr.File):
+        def preprocess(self, payload: Any) -> Any:
+            """The upload that a message names."""
+            return None if payload is None else _upload(payload)
+
+        async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
+            """As Gradio does it, but for addresses."""
+            _refuse_addresses(url_or_file_path)
+            return await super().async_move_resource_to_block_cache(url_or_file_path)
+
+    class PicturesInput(gr.File):
         """Several pictures; ``preprocess`` gives a list of ``Upload``."""
 
         is_template = True
@@ -63,10 +58,24 @@ with _without_stubs():
                 return []
             return [_upload(file) for file in getattr(payload, "root", [payload])]
 
-    class VideoInput(_TrustingNothing, gr.Video):
+        async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
+            """As Gradio does it, but for addresses."""
+            _refuse_addresses(url_or_file_path)
+            return await super().async_move_resource_to_block_cache(url_or_file_path)
+
+    class VideoInput(gr.Video):
         """A video; ``preprocess`` gives an ``Upload`` or None. Nothing is converted: Gradio would start a program."""
 
         is_template = True
+
+        def preprocess(self, payload: Any) -> Any:
+            """The upload that a message names."""
+            return None if payload is None else _upload(payload)
+
+        async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
+            """As Gradio does it, but for addresses."""
+            _refuse_addresses(url_or_file_path)
+            return await super().async_move_resource_to_block_cache(url_or_file_path)
 
 
 def picture_input(label: str, element: str) -> PictureInput:
