@@ -9,12 +9,10 @@ import dataclasses
 import types
 import typing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from backbones.convention import IMAGENET, InputConvention
 from backbones.metadata import DamagedMetadata, ModelMetadata
-
-if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
