@@ -40,6 +40,7 @@ def test_defaults_and_flags() -> None:
     given = parsed("--name", "banana", "--count", "3", "--rate", "1e-3", "--sizes", "4", "5", "--fast", "--quiet")
     assert given == Options(name="banana", count=3, rate=1e-3, sizes=(4, 5), fast=True, quiet=True)
     assert parsed("--no-fast").fast is False
+    assert parsed("--sizes", "4", "--rate", "1", "--sizes", "5", "6").sizes == (4, 5, 6)
 
 
 @pytest.mark.parametrize(

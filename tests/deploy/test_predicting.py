@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -22,13 +25,14 @@ from backbones.convention import InputConvention
 from backbones.errors import InputError
 from backbones.metadata import Exported, ModelMetadata
 from backbones.normalization import Normalize
-from deploy.runtimes import runtime_of
+from deploy.runtimes import load_runtime, runtime_of
 from detection.detections import Detections
 from detection.improvements.framed_views import ViewSettings
 from detection.improvements.improved_detector import ImprovedDetector
 from detection.segmentation.maps import SegmentationMap
 from detection.segmentation.settings import SegmenterSettings
 from detection.settings import DetectorSettings, InputSettings
+from tests.deploy import stand_in_models
 from tests.detection.builders import small_detector
 from tests.detection.segmentation.builders import small_segmenter
 
@@ -156,6 +160,64 @@ def test_one_picture_gives_one_result_and_a_sequence_a_list(kind: str, tmp_path:
 def test_anything_else_gets_one_sentence(kind: str, pictures: object, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         model_of(kind).predict(pictures)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_picture_of_a_sequence_and_wrong_numbers_are_named(kind: str, tmp_path: Path) -> None:
+    model = model_of(kind)
+    (tmp_path / "torn.jpg").write_bytes(b"xx")
+    for pictures, message in (
+        ([PICTURE, b"xx"], "picture 1: not a JPEG"), ([tmp_path / "torn.jpg"], "torn.jpg: not a JPEG"),
+        ([tmp_path], "is a folder; name the pictures in it"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=message):
+            model.predict(pictures)
+    for size in (0, -1, "8", None):
+        with pytest.raises(InputError, match=r"batch_size .*: give a whole number of at least 1"):
+            model.predict(PICTURE, size)
+    if kind not in DETECTORS:
+        with pytest.raises(InputError, match=r"threshold: a .* (its probability|every pixel); leave it out"):
+            model.predict(PICTURE, threshold=0.5)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.startswith("exported")])
+def test_a_service_gives_what_the_runtime_gives(kind: str) -> None:
+    stream = io.BytesIO()
+    Image.fromarray(PICTURE).save(stream, "PNG")
+    pytest.importorskip("tritonclient", reason="needs the extra serve")
+    from deploy.serving.service import Service
+
+    model = model_of(kind)
+    answer, refused = Service(model, 10_000).answer([stream.getvalue(), b"xx"])
+    assert isinstance(refused, InputError) and not isinstance(answer, InputError)
+    wanted = model.predict(PICTURE, **everything(model))
+    assert answer.size == (60, 50)
+    for a, b in zip(values(answer.found), values(wanted), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+DAMAGED = {
+    "no settings": ({"architecture": {}}, "missing 2 required"),
+    "another task's": ({"task": "segmentation"}, "category_ids"),
+    "fewer names": ({"classes": ["cat"]}, "the numbers of its classes"),
+    "fewer thresholds": ({"score_thresholds": [0.5]}, "the numbers of its classes"),
+    "no thresholds": ({"score_thresholds": ["a", "b", "c"]}, "score_thresholds"),
+    "not a number": ({"score_thresholds": [math.nan] * 3}, "score_thresholds"),
+    "no version": ({"format": True}, "no format"),
+}
+
+
+@pytest.mark.parametrize("change", DAMAGED)
+def test_settings_that_no_version_wrote_are_one_line(change: str, tmp_path: Path) -> None:
+    changed, message = DAMAGED[change]
+    model = onnx.load(stand_in_models.write_detector(tmp_path / "a.onnx"))
+    about = json.loads(model.metadata_props[0].value)
+    about["architecture"] |= {name: changed[name] for name in changed if name not in about}
+    model.metadata_props[0].value = json.dumps(about | {name: changed[name] for name in changed if name in about})
+    onnx.save(model, tmp_path / "a.onnx")
+    with pytest.raises(InputError, match=rf"a.onnx: its metadata are damaged \(.*{message}") as caught:
+        load_runtime(tmp_path / "a.onnx")
     assert "\n" not in str(caught.value)
 
 

@@ -241,6 +241,17 @@ def test_a_failure_leaves_the_old_repository(tmp_path: Path, detector: Path) -> 
     assert not list(tmp_path.glob("repository.*"))
 
 
+def test_versions_of_a_model_have_one_task_and_a_link_stays_one(tmp_path: Path, detector: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "repository").symlink_to("disk")
+    repository = written(tmp_path, detector)
+    assert repository.is_symlink() and (tmp_path / "disk/boxes/1/model.onnx").is_file()
+    classifier = write_classifier(tmp_path / "animals.onnx")
+    with pytest.raises(InputError, match="is a classifier, but boxes of this repository is a detector; give another"):
+        written(tmp_path, classifier, name=("boxes",), version=2)
+    assert sorted(path.name for path in (repository / "boxes").iterdir()) == ["1", "config.pbtxt"]
+
+
 def test_names(tmp_path: Path) -> None:
     first = write_detector(tmp_path / "runs" / "cells" / "model.onnx")
     assert "cells" in check_repository(written(tmp_path, first))

@@ -34,6 +34,7 @@ from tests.deploy.stand_in_models import write_classifier, write_detector, write
 
 KEY = "0123456789abcdef0123"
 THRESHOLDS = (0.3, 0.1, 0.25)
+CATEGORY_IDS = (5, 17, 90)
 SIZES = ((40, 60), (64, 64), (90, 50), (33, 47), (200, 120))
 
 
@@ -51,7 +52,7 @@ PICTURES = [jpeg(size, seed) for seed, size in enumerate(SIZES)]
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     write_classifier(folder / "animals.onnx")
-    write_detector(folder / "boxes.onnx", score_thresholds=THRESHOLDS)
+    write_detector(folder / "boxes.onnx", score_thresholds=THRESHOLDS, category_ids=CATEGORY_IDS)
     write_detector(folder / "shapes.onnx", masks=True)
     write_segmenter(folder / "ground.onnx")
     return folder
@@ -237,7 +238,11 @@ def test_every_way_to_ask_finds_the_same(
         assert json.loads(subprocess.run(curl, capture_output=True, check=True).stdout) == wanted
     for url in addresses(server):
         with Client(url, name) as client:
-            assert client.predict(picture, threshold).to_json(client.classes()) == wanted
+            served = client.predict(picture, threshold)
+            assert served.to_json(client.classes()) == wanted
+            local = load_runtime(models / f"{name}.onnx").predict(picture, threshold=threshold)
+            assert repr(served) == repr(local) and served.size == (70, 64)
+            assert [row["category_id"] for row in served.to_coco(1)] == [row["category_id"] for row in local.to_coco(1)]
             assert [one.to_json(client.classes()) for one in client.predict([picture], threshold)] == [wanted]
             assert client.predict([]) == client.detect([]) == []
 
@@ -332,6 +337,8 @@ def test_no_pictures_have_no_classes(server: RunningServer) -> None:
         ("/predict/boxes?threshold=1.5", PICTURES[0], {}, 400, "scores lie between 0 and 1"),
         ("/predict/boxes?threshold=nan", PICTURES[0], {}, 400, "scores lie between 0 and 1"),
         ("/predict/ground?threshold=0.5", PICTURES[0], {}, 400, "labels every pixel"),
+        ("/predict/boxes?treshold=0.5", PICTURES[0], {}, 400, "treshold: /predict takes the parameter threshold only"),
+        ("/predict/boxes?threshold=0.5&threshold=1", PICTURES[0], {}, 400, "threshold: given 2 times"),
         ("/predict/none", PICTURES[0], {}, 404, "none"),
         ("/predict/boxes_graph", PICTURES[0], {}, 404, "boxes_graph"),
         ("/v2/models/none/infer", b'{"inputs": []}', {}, 404, "none"),
@@ -438,7 +445,10 @@ def test_a_stopping_server_finishes_what_it_has_and_a_full_one_refuses(kind: str
 def test_nobody_there(tmp_path: Path) -> None:
     with Client("http://127.0.0.1:9", "boxes") as client:
         assert not client.ready()
-        with pytest.raises(ServerError, match=r"127\.0\.0\.1:9"):
+        with pytest.raises(ServerError, match=r"127\.0\.0\.1:9: no server answers .*; start deploy/serve.py"):
             client.detect(PICTURES[:1])
     with pytest.raises(InputError, match="expected http"):
         AsyncClient("127.0.0.1:8000")
+    for numbers in ({"concurrency": 0}, {"timeout": 0}, {"timeout": float("nan")}):
+        with pytest.raises(InputError, match=r"must be at least 1, timeout .* above 0"):
+            AsyncClient(**numbers)  # type: ignore[arg-type]

@@ -129,6 +129,14 @@ def test_a_result_is_drawn_on_its_picture(make: Any, tmp_path: Path) -> None:
         result.save(tmp_path / name)
         assert read_image(tmp_path / name).shape == BLACK.shape
     assert np.array_equal(read_image(tmp_path / "out/copy.png"), drawn(make()))
+    before = file.read_bytes()
+    (tmp_path / "link.png").symlink_to(file)
+    for place, own in ((file, result), (tmp_path / "link.png", result)):
+        with pytest.raises(InputError, match="is the picture itself, which would be lost; give another name"):
+            own.save(place)
+    with pytest.raises(InputError, match="is the picture itself"):
+        make().save(file, picture=str(file))
+    assert file.read_bytes() == before
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "file").touch()
     for place, message in (
