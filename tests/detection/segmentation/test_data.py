@@ -15,6 +15,7 @@ from backbones.errors import InputError
 from backbones.images import read_labels, resize, resize_nearest
 from detection.data import digits
 from detection.data.annotations import AnnotationBuilder, DetectionData
+from detection.data.digit_files import write_voc
 from detection.data.digits import compose_scene
 from detection.segmentation.crops import Crop, CropPlanner, TrainingCrops, cut
 from detection.segmentation.datasets import read_segmentation, refuse_faulty_labels
@@ -90,11 +91,16 @@ def test_digits_are_labelled_by_their_strokes(three_scenes: None) -> None:
 
 
 def test_a_model_with_other_classes_is_told(three_scenes: None, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"the model does not know: .* without a classes.txt in .* taken for VOC's"):
+    with pytest.raises(InputError, match="classes that the model does not know: "):
         read_segmentation("digits", "val", ("background", "cat"))
     folder = write_label_folder(tmp_path / "v", {f"p{n}": scene(n) for n in range(12)}, CLASSES)
     with pytest.raises(InputError, match=r"does not know: dark \(the model's: background, light\)"):
         read_segmentation(f"voc:{folder}", "train", ("background", "light"))
+    (folder / "classes.txt").unlink()
+    with pytest.raises(InputError, match=r"does not know: aeroplane.* without a classes.txt in .* taken for VOC's"):
+        read_segmentation(f"voc:{folder}", "train", ("background", "light"))
+    write_voc(tmp_path / "digits", 1)
+    assert read_segmentation(f"voc:{tmp_path / 'digits'}", "val")[0].classes == ("background", *"0123456789")
 
 
 def voc_folder(tmp_path: Path) -> Path:
