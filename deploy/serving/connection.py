@@ -160,13 +160,14 @@ class AsyncClient:
         """All that the model finds in one picture of a sequence."""
         name, (_, wanted) = await self._name(), await self._described()
         async with self._slots:
-            data = np.frombuffer(await asyncio.to_thread(picture_file, image), np.uint8)[None]
+            file = image if isinstance(image, bytes) else await asyncio.to_thread(picture_file, image)
+            data = np.frombuffer(file, np.uint8)[None]
             tensor = self._kind.InferInput("image", list(data.shape), "UINT8")
             tensor.set_data_from_numpy(data)
             outputs = [self._kind.InferRequestedOutput(output) for output in wanted]
             timing = {"client_timeout": self.timeout} if self._scheme == "grpc" else {}
             asked = self._open().infer(name, [tensor], outputs=outputs, **timing)
-            answer = await self._asked(asyncio.wait_for(asked, self.timeout), name_of(image, place))
+            answer = await self._asked(asked, name_of(image, place))
         return found_in({output: answer.as_numpy(output) for output in wanted})
 
     async def _name(self) -> str:
@@ -190,7 +191,8 @@ class AsyncClient:
 
     async def _asked(self, question: Coroutine[Any, Any, _T], whose: str | None = None) -> _T:
         try:
-            return await question
+            async with asyncio.timeout(self.timeout):
+                return await question
         except InferenceServerException as error:
             status = str(error.status())
             message = " ".join(str(error.message()).split())

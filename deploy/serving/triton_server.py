@@ -173,7 +173,10 @@ class TritonEngine:
         await asyncio.to_thread(self.process.start)
         connector = aiohttp.TCPConnector(limit=0)
         self._session = aiohttp.ClientSession(
-            connector=connector, timeout=aiohttp.ClientTimeout(total=None), headers={"Accept-Encoding": "identity"}
+            connector=connector,
+            timeout=aiohttp.ClientTimeout(total=None),
+            headers={"Accept-Encoding": "identity"},
+            cookie_jar=aiohttp.DummyCookieJar(),
         )
 
     async def ask(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
