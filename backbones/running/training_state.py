@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +17,8 @@ from backbones.errors import InputError
 from backbones.metadata import ModelMetadata
 from backbones.running import distributed
 from backbones.running.checkpoint import save_checkpoint
+from backbones.running.run_folder import WEIGHTS
+from backbones.weights.model_file import read_metadata
 
 Item = TypeVar("Item")
 
@@ -207,7 +209,8 @@ def is_training_state(values: Mapping[str, Any]) -> bool:
 def state_metadata(state: Mapping[str, Any], origin: object) -> ModelMetadata:
     """What the model in a saved state is.
 
-    Before format 3 only detection and segmentation said so, by their settings alone.
+    Before format 3 only detection and segmentation said so, by their settings alone; of classification the weights of the
+    run, beside it, do.
 
     Raises:
         InputError: the state does not say, or a newer version wrote it.
@@ -217,10 +220,13 @@ def state_metadata(state: Mapping[str, Any], origin: object) -> ModelMetadata:
         return ModelMetadata.from_dict(about, origin)
     task = "detection" if "anchors" in about else "segmentation" if "output_stride" in about else None
     if task is None:
-        raise InputError(
-            f"{origin}: a training state of an older version, which does not say what its model is; "
-            f"name the run folder or its model.safetensors"
-        )
+        weights = Path(str(origin)).with_name(WEIGHTS)
+        if not weights.is_file():
+            raise InputError(
+                f"{origin}: a training state of an older version, which does not say what its model is; and no "
+                f"{weights} lies beside it that does"
+            )
+        return replace(read_metadata(weights), sha256=None)
     return ModelMetadata(task=task, architecture=about, classes=tuple(about["classes"]))
 
 

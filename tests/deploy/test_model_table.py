@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -331,7 +332,7 @@ def test_a_training_state_predicts_as_the_weights_that_its_run_is_scored_by(tmp_
     assert torch.equal(loaded["predictor.classes.weight"], trained["predictor.classes.weight"])
 
 
-def test_states_of_older_versions_open_or_say_what_does(tmp_path: Path) -> None:
+def test_states_of_older_versions_open_or_say_what_does(models: dict[str, Path], tmp_path: Path) -> None:
     from detection.building import load_detector
 
     detector = small_detector()
@@ -340,5 +341,12 @@ def test_states_of_older_versions_open_or_say_what_does(tmp_path: Path) -> None:
     torch.save({**state, "about": detector.settings.to_dict()}, tmp_path / "old.pt")  # the settings alone
     assert load_detector(tmp_path / "old.pt").classes == detector.classes
     torch.save({**state, "about": {}}, tmp_path / "older.pt")
-    with pytest.raises(InputError, match="of an older version, which does not say what its model is; name the run"):
+    with pytest.raises(InputError, match=r"an older version, which does not say .* no .*model.safetensors lies beside"):
         load_detector(tmp_path / "older.pt")
+    classifier = load_classifier(models["classifier"])
+    save_state(classifier, describe_classifier(classifier), tmp_path / "run/last.pt")
+    state = torch.load(tmp_path / "run/last.pt", weights_only=True)
+    torch.save({**state, "about": {}}, tmp_path / "run/last.pt")
+    shutil.copyfile(models["classifier"] / "model.safetensors", tmp_path / "run/model.safetensors")
+    opened = load_classifier(tmp_path / "run/last.pt")
+    assert (opened.backbone, opened.classes) == (classifier.backbone, classifier.classes)
