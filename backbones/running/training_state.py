@@ -209,8 +209,8 @@ def is_training_state(values: Mapping[str, Any]) -> bool:
 def state_metadata(state: Mapping[str, Any], origin: object) -> ModelMetadata:
     """What the model in a saved state is.
 
-    Before format 3 only detection and segmentation said so, by their settings alone; of classification the weights of the
-    run, beside it, do.
+    Before format 3 only detection and segmentation said so, by their settings alone; of classification the weights that
+    lie beside the state do.
 
     Raises:
         InputError: the state does not say, or a newer version wrote it.
