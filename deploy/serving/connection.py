@@ -161,6 +161,8 @@ class AsyncClient:
         name, (_, wanted) = await self._name(), await self._described()
         async with self._slots:
             file = image if isinstance(image, bytes) else await asyncio.to_thread(picture_file, image)
+            if not file:
+                raise InputError(f"{name_of(image, place)}: is empty")
             data = np.frombuffer(file, np.uint8)[None]
             tensor = self._kind.InferInput("image", list(data.shape), "UINT8")
             tensor.set_data_from_numpy(data)

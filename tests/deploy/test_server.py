@@ -207,16 +207,17 @@ def test_the_clients_command(server: RunningServer, tmp_path: Path) -> None:
 
 def test_the_clients_command_names_what_is_refused_and_answers_the_rest(server: RunningServer, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
-    for name, data in (("a.jpg", PICTURES[0]), ("b.jpg", b"no picture"), ("c.jpg", PICTURES[1]), ("d.mp4", b"")):
+    files = {"a.jpg": PICTURES[0], "b.jpg": b"no picture", "c.jpg": PICTURES[1], "d.mp4": b"", "e.jpg": b""}
+    for name, data in files.items():
         (tmp_path / "in" / name).write_bytes(data)
     command = [sys.executable, ROOT / "deploy/client.py", "--url", server.url, "--model", "animals", "in", "none.jpg"]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 1
     assert [json.loads(line)["image"] for line in run.stdout.splitlines()] == ["in/a.jpg", "in/c.jpg"]
     *named, last = run.stderr.splitlines()
-    assert sorted(line.split(": ")[1] for line in named) == ["in/b.jpg", "in/d.mp4", "none.jpg"]
+    assert sorted(line.split(": ")[1] for line in named) == ["in/b.jpg", "in/d.mp4", "in/e.jpg", "none.jpg"]
     assert "not a JPEG" in run.stderr
-    assert last == "error: 3 of the pictures could not be read or were refused; the others are answered"
+    assert last == "error: 4 of the pictures could not be read or were refused; the others are answered"
 
 
 @pytest.mark.parametrize("threshold", [None, 0, 0.2, 0.45])
