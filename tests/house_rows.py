@@ -187,7 +187,8 @@ def main() -> int:
         counts = {"before": logical_lines(options.against), "after": logical_lines(ROOT)}
         print("logical lines", *(f"{name}: {lines}" for name, lines in counts.items()), sep="\n")
         if options.output:
-            write_measurement(options.output, "statements of the source, docstrings left out", counts)
+            target = "of the trainers, the openers of models and what is served 1,000 fewer, without what is new"
+            write_measurement(options.output, "statements of the source, docstrings left out", counts, target=target)
     held = True
     for question, (count, most) in ROWS.items():
         places = count()
